@@ -1,0 +1,30 @@
+.PHONY: demo test check bench soak clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+demo: .venv/.installed
+	@scripts/demo.sh
+
+test: .venv/.installed
+	@scripts/install-debian-packages.sh
+	$(BIN)/pytest -n 2 --dist worksteal -m "not soak"
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.installed
+	for script in benchmarks/*/run.py; do $(BIN)/python $$script || exit 1; done
+
+soak: .venv/.installed
+	@scripts/install-debian-packages.sh
+	$(BIN)/pytest -m soak --timeout 3600
+
+.venv/.installed: pyproject.toml cli/pyproject.toml server/pyproject.toml constraints.txt
+	@PYTHON="$(PYTHON)" scripts/install.sh
+
+clean:
+	rm -rf .venv .demo
