@@ -1,0 +1,84 @@
+"""The control plane as an ASGI application.
+
+A module of ``routes/`` has a ``router``; name it in ``_ROUTES``. What routes and threads share is
+on ``app.state``: ``settings``, ``database``, ``store``, ``wake`` (an Event the scheduler waits on:
+set it when there is work) and ``closing`` (an Event: set when the server ends; long waits return).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from importlib.util import find_spec
+
+from fastapi import APIRouter, FastAPI
+
+from periflow_server import __version__, problems
+from periflow_server.db.base import Database
+from periflow_server.db.schema import prepare_schema
+from periflow_server.middleware import RequestMiddleware
+from periflow_server.settings import Settings
+from periflow_server.storage.store import Store
+
+_ROUTES = (
+    "server",
+    "account",
+    "organization",
+    "project",
+    "snapshot",
+    "blob",
+    "dataset",
+    "vm",
+    "job",
+    "log",
+    "metric",
+    "checkpoint",
+    "agent",
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; its lifespan runs the scheduler."""
+    app = FastAPI(
+        title="PeriFlow",
+        version=__version__,
+        lifespan=_lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url="/api/v1/docs",
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.database = Database(settings.database)
+    app.state.store = Store(settings.storage_dir)
+    app.state.wake = threading.Event()
+    app.state.closing = threading.Event()
+    problems.install(app)
+    app.add_middleware(RequestMiddleware)
+    for name in _ROUTES:
+        if find_spec(f"periflow_server.routes.{name}") is None:
+            continue
+        router: APIRouter = import_module(f"periflow_server.routes.{name}").router
+        app.include_router(router, prefix="/api/v1")
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    state = app.state
+    prepare_schema(state.database)
+    scheduler = None
+    if find_spec("periflow_server.scheduler") is not None:
+        module = import_module("periflow_server.scheduler")
+        scheduler = module.Scheduler(state.database, state.store, state.settings)
+        if wake := getattr(scheduler, "wake", None):
+            state.wake = wake
+        scheduler.start()
+    try:
+        yield
+    finally:
+        state.closing.set()
+        if scheduler is not None:
+            scheduler.stop()
+        state.database.close()

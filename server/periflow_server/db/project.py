@@ -1,0 +1,92 @@
+"""Projects and who works in them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import ForeignKey, Index, Select, String, UniqueConstraint, and_, or_, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from periflow_server.db.base import Base, new_id, utcnow
+from periflow_server.db.organization import Membership, OrganizationRole
+
+ProjectRole = Literal["admin", "maintainer", "developer", "guest"]
+
+
+class Project(Base):
+    __tablename__ = "projects"
+    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    organization_id: Mapped[str] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class ProjectMember(Base):
+    __tablename__ = "project_members"
+    __table_args__ = (Index(None, "user_id"),)
+
+    project_id: Mapped[str] = mapped_column(
+        ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[str] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    role: Mapped[ProjectRole] = mapped_column(String)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+ProjectRow = tuple[Project, OrganizationRole, ProjectRole | None]
+
+
+def project_named(session: Session, organization_id: str, name: str) -> Project | None:
+    """The project of this name in the organization."""
+    query = select(Project).where(Project.organization_id == organization_id, Project.name == name)
+    return session.scalars(query).first()
+
+
+def project_of_member(session: Session, project_id: str, user_id: str) -> ProjectRow | None:
+    """The project with the user's roles in the organization and in it.
+
+    Returns:
+        None when he is not in the organization; the project's role is None when he is only there.
+    """
+    row = session.execute(_with_roles(user_id).where(Project.id == project_id)).first()
+    return (row[0], row[1], row[2]) if row else None
+
+
+def projects_of(
+    session: Session, organization_id: str, user_id: str, *, after: str | None, limit: int
+) -> list[ProjectRow]:
+    """The projects that the user can see in the organization, by name."""
+    query = (
+        _with_roles(user_id)
+        .where(
+            Project.organization_id == organization_id,
+            or_(ProjectMember.role.is_not(None), Membership.role == "owner"),
+        )
+        .order_by(Project.name)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(Project.name > after)
+    return [(row[0], row[1], row[2]) for row in session.execute(query)]
+
+
+def _with_roles(user_id: str) -> Select[Project, OrganizationRole, ProjectRole | None]:
+    return (
+        select(Project, Membership.role, ProjectMember.role)
+        .join(
+            Membership,
+            and_(
+                Membership.organization_id == Project.organization_id,
+                Membership.user_id == user_id,
+            ),
+        )
+        .outerjoin(
+            ProjectMember,
+            and_(ProjectMember.project_id == Project.id, ProjectMember.user_id == user_id),
+        )
+    )

@@ -1,0 +1,77 @@
+"""Around every request: an id, a bound on the body, and an answer when something breaks."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from periflow_server.problems import problem
+
+MIB = 1 << 20
+_BODY_LIMIT = 8 * MIB
+_LIMIT_BY_SUFFIX = {"/snapshots": 256 * MIB, "/agent/journal": 32 * MIB, "/agent/log": 32 * MIB}
+
+logger = logging.getLogger("periflow_server")
+
+
+class RequestMiddleware:
+    """Names the request, bounds its body and turns a crash into a problem document.
+
+    Bodies of ``/blobs/`` are streamed and bounded by their route.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope["request_id"] = secrets.token_hex(8)
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, _bounded(scope, receive), send_with_id)
+        except Exception:
+            logger.exception("Request %s %s %s failed", request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            answer = problem(
+                500,
+                "server_error",
+                "The server failed to answer this request.",
+                hint="Run `pf server logs` and look for the request id.",
+                request_id=request_id,
+            )
+            await answer(scope, receive, send_with_id)
+
+
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    path: str = scope["path"]
+    if "/blobs/" in path:
+        return receive
+    limit = next((n for end, n in _LIMIT_BY_SUFFIX.items() if path.endswith(end)), _BODY_LIMIT)
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise HTTPException(413, f"The body is larger than {limit} bytes.")
+        return message
+
+    return receive_bounded

@@ -1,0 +1,70 @@
+"""Whether a caller may do something in a project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from periflow_sdk.errors import ForbiddenError, NotFoundError
+from periflow_server.db.base import Session
+from periflow_server.db.project import Project, project_of_member
+from periflow_server.permissions import Action, Role, is_allowed, project_role
+from periflow_server.services.token import AttemptIdentity
+
+
+@dataclass(frozen=True)
+class ProjectAccess:
+    """A caller who may do what the route declared, in one project.
+
+    ``user_id`` is empty and ``job_id`` set when a job acts with its own token.
+    """
+
+    project_id: str
+    organization_id: str
+    user_id: str
+    role: Role
+    job_id: str | None = None
+
+
+def user_access(session: Session, project_id: str, user_id: str, action: Action) -> ProjectAccess:
+    """The access of a user.
+
+    Raises:
+        NotFoundError: the project does not exist for him.
+        ForbiddenError: he is in it without this right.
+    """
+    row = project_of_member(session, project_id, user_id)
+    if row is None:
+        raise project_not_found()
+    project, organization_role, member_role = row
+    role = project_role(Role(organization_role), Role(member_role) if member_role else None)
+    if role is None:
+        raise project_not_found()
+    _require(role, action)
+    return ProjectAccess(project.id, project.organization_id, user_id, role)
+
+
+def job_access(
+    session: Session, project_id: str, identity: AttemptIdentity, action: Action
+) -> ProjectAccess:
+    """The access of a job's agent: its own project only, and only what a job needs."""
+    project = session.get(Project, project_id)
+    if project is None or identity.project_id != project_id:
+        raise project_not_found()
+    _require(Role.JOB, action)
+    return ProjectAccess(project.id, project.organization_id, "", Role.JOB, identity.job_id)
+
+
+def project_not_found() -> NotFoundError:
+    """The answer to everybody outside."""
+    return NotFoundError(
+        "There is no such project.", code="project_not_found", hint="Run `pf project list`."
+    )
+
+
+def _require(role: Role, action: Action) -> None:
+    if not is_allowed(role, action):
+        raise ForbiddenError(
+            f"Your role here ({role}) does not allow this ({action}).",
+            hint="Ask an admin of the project.",
+            data={"role": str(role), "action": str(action)},
+        )

@@ -1,0 +1,59 @@
+"""Everything the server can be told, read once from ``PERIFLOW_SERVER_*`` or the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings of one server.
+
+    ``key`` signs URLs and proves the embedded server's identity; it comes from ``SECRET_KEY`` or
+    the key file. ``port`` is the one really listened on once the server runs.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PERIFLOW_SERVER_", extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    public_url: str | None = None
+    data_dir: Path = Path("periflow-server")
+    database_url: str | None = None
+    storage_url: str | None = None
+    secret_key: str | None = Field(default=None, repr=False)
+    org_approval: Literal["manual", "auto"] = "manual"
+    executor: str = "local"
+    embedded: bool = False
+    access_token_seconds: int = 3600
+    refresh_token_seconds: int = 30 * 24 * 3600
+    refresh_leeway_seconds: int = 20
+    signup_seconds: int = 1800
+    signup_attempts: int = 5
+    url_seconds: int = 3600
+    lease_seconds: int = 24 * 3600
+
+    @property
+    def key(self) -> bytes:
+        """The secret all signatures derive from."""
+        return bytes.fromhex(self.secret_key) if self.secret_key else b""
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy address of the database."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'periflow.db'}"
+
+    @property
+    def storage_dir(self) -> Path:
+        """The folder of the store."""
+        if self.storage_url and self.storage_url.startswith("file://"):
+            return Path(self.storage_url.removeprefix("file://"))
+        return self.data_dir.absolute() / "storage"
+
+    @property
+    def outbox_dir(self) -> Path:
+        """Where mail is put when there is no mail server."""
+        return self.data_dir.absolute() / "outbox"
