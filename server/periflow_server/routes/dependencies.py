@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from periflow_sdk.errors import InvalidRequestError, LoginRequiredError
@@ -30,6 +30,7 @@ from periflow_server.db.base import Database, Session
 from periflow_server.permissions import Action
 from periflow_server.services import access, idempotency, token
 from periflow_server.services.access import ProjectAccess
+from periflow_server.services.organization import OrganizationAccess, member_access
 from periflow_server.services.token import AttemptIdentity
 from periflow_server.settings import Settings
 from periflow_server.storage.store import Store
@@ -42,6 +43,10 @@ class Page(BaseModel, Generic[T]):
 
     items: list[T]
     next_cursor: str | None = None
+
+
+Limit = Annotated[int, Query(ge=1, le=500)]
+Cursor = Annotated[str | None, Query(max_length=200)]
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,17 @@ def project_access(action: Action) -> Any:
                 return access.job_access(session, project, identity, action)
             user, _ = token.authenticate(session, bearer)
             return access.user_access(session, project, user.id, action)
+
+    _access.action = action  # type: ignore[attr-defined]
+    return Depends(_access)
+
+
+def organization_access(action: Action) -> Any:
+    """The dependency that lets in who may do ``action`` in the organization of the path."""
+
+    def _access(organization: str, user: CurrentUser, database: Db) -> OrganizationAccess:
+        with database.read() as session:
+            return member_access(session, organization, user.id, action)
 
     _access.action = action  # type: ignore[attr-defined]
     return Depends(_access)

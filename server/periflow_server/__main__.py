@@ -1,0 +1,99 @@
+"""``python -m periflow_server serve``: the control plane as a process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from periflow_sdk.environment import home as default_home
+from periflow_sdk.errors import PeriFlowError
+from periflow_server import __version__, embedded
+
+_EXIT_CODES = {"server_running": 3, "usage": 2}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, serve, exit. Exit code 3: another server holds the folder."""
+    options = _parser().parse_args(arguments)
+    try:
+        code = _serve_embedded(options) if options.embedded else _serve(options)
+    except PeriFlowError as error:
+        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+        code = _EXIT_CODES.get(error.code, 1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads that still wait for somebody would hold the process; all that matters is committed.
+    os._exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pf-server", description="The PeriFlow control plane.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="run the server")
+    serve.add_argument("--embedded", action="store_true", help="for this machine's user alone")
+    serve.add_argument("--home", type=Path, help="PERIFLOW_HOME of the embedded server")
+    serve.add_argument("--host", help="address to listen on")
+    serve.add_argument("--port", type=int, help="port to listen on")
+    return parser
+
+
+def _serve_embedded(options: argparse.Namespace) -> int:
+    host = options.host or "127.0.0.1"
+    if host not in ("127.0.0.1", "localhost"):
+        raise PeriFlowError(
+            f"The embedded server listens on loopback only, not on {host}.",
+            code="usage",
+            hint="Leave out --embedded for a server that others can reach.",
+        )
+    os.umask(0o077)
+    data_dir, lock = embedded.take_data_dir(options.home or default_home())
+    with lock:
+        embedded.withdraw(data_dir)
+        bound = embedded.listen_socket(data_dir, "127.0.0.1", options.port)
+        return _run_embedded(data_dir, bound.getsockname()[1], bound)
+
+
+def _run_embedded(data_dir: Path, port: int, bound: socket.socket) -> int:
+    from periflow_server.serving import serve
+    from periflow_server.settings import Settings
+
+    settings = Settings(
+        embedded=True,
+        host="127.0.0.1",
+        port=port,
+        data_dir=data_dir,
+        secret_key=embedded.load_key(data_dir),
+        org_approval="auto",
+        public_url=f"http://127.0.0.1:{port}",
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        return serve(settings, bound, lambda: embedded.announce(data_dir, url, __version__))
+    finally:
+        embedded.withdraw(data_dir)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from periflow_server.serving import serve
+    from periflow_server.settings import Settings
+
+    settings = Settings()
+    settings.host = options.host or settings.host
+    settings.port = options.port or settings.port
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if settings.secret_key is None:
+        settings.secret_key = embedded.load_key(settings.data_dir)
+    bound = embedded.listen_socket(settings.data_dir, settings.host, settings.port)
+    settings.port = bound.getsockname()[1]
+    return serve(settings, bound, lambda: None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The embedded server's place on this machine: folder, lock, port, key, and the file that says so.
+
+Imports the standard library only: a second server must find out fast that it is the second.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import random
+import secrets
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from periflow_sdk.errors import ConflictError, UsageError
+
+# Below the range from which the kernel takes ports for outgoing connections, so that the port
+# is still free when the server comes back.
+_PORTS = range(17_000, 32_000)
+# fmt: off
+_NETWORK_FILE_SYSTEMS = frozenset({
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs",
+    "orangefs", "pvfs2", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs",
+    "fuse.gcsfuse", "fuse.rclone", "fuse.davfs2",
+})
+# fmt: on
+
+
+def take_data_dir(home: Path) -> tuple[Path, IO[str]]:
+    """Make the data folder and take its lock, held as long as the returned file is open.
+
+    Raises:
+        UsageError: the folder is on a network file system.
+        ConflictError: another server holds it (``server_running``).
+    """
+    data_dir = home.absolute() / "server"
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    refuse_network_file_system(data_dir, Path("/proc/self/mountinfo"))
+    lock = (data_dir / "server.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise ConflictError(
+            f"A server is running already on {data_dir}.",
+            code="server_running",
+            hint="Run `pf server status`.",
+        ) from error
+    return data_dir, lock
+
+
+def refuse_network_file_system(folder: Path, mountinfo: Path) -> None:
+    """Raise where the database would not be safe.
+
+    Args:
+        folder: An existing folder.
+        mountinfo: The mount table, in the form of ``/proc/self/mountinfo``; absent elsewhere.
+    """
+    try:
+        table = mountinfo.read_text(errors="surrogateescape")
+    except OSError:
+        return
+    kind = _file_system(str(folder.resolve()), table)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise UsageError(
+            f"{folder} is on a network file system ({kind}), where the database is not safe.",
+            hint="Set PERIFLOW_HOME to a folder on a local disk, or PERIFLOW_URL to a server.",
+        )
+
+
+def load_key(data_dir: Path) -> str:
+    """The 32 random bytes of this folder, in hex; made at the first call, readable by us only."""
+    path = data_dir / "key"
+    if not path.exists():
+        temporary = path.with_name(f".key.{secrets.token_hex(4)}")
+        _write_private(temporary, secrets.token_hex(32))
+        temporary.replace(path)
+    return path.read_text().strip()
+
+
+def listen_socket(data_dir: Path, host: str, port: int | None) -> socket.socket:
+    """Bind to the port given, else to the one kept in the folder, else to a free one (kept).
+
+    Raises:
+        UsageError: the port given is taken.
+    """
+    if port:
+        bound = _bind(host, port)
+        if bound is None:
+            raise UsageError(
+                f"Port {port} of {host} is taken.", hint="Leave out --port, or give another one."
+            )
+        return bound
+    kept = _kept_port(data_dir)
+    bound = _bind(host, kept) if kept else None
+    if bound is None:
+        tries = (_bind(host, port) for port in random.sample(_PORTS, 50))
+        bound = next((found for found in tries if found), None) or _bind(host, 0)
+        assert bound is not None
+        _replace(data_dir / "port", f"{bound.getsockname()[1]}\n")
+    return bound
+
+
+def announce(data_dir: Path, url: str, version: str) -> None:
+    """Write ``server.json``: the server answers now."""
+    document = {
+        "url": url,
+        "pid": os.getpid(),
+        "version": version,
+        "data_dir": str(data_dir),
+        "started_at": datetime.now(UTC).isoformat(),
+    }
+    _replace(data_dir / "server.json", json.dumps(document, indent=1) + "\n")
+
+
+def withdraw(data_dir: Path) -> None:
+    """Remove ``server.json``; whoever holds the lock may."""
+    (data_dir / "server.json").unlink(missing_ok=True)
+
+
+def _file_system(folder: str, table: str) -> str:
+    best, kind = "", ""
+    for line in table.splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split(" ")
+        if len(fields) < 5 or not right:
+            continue
+        mount = fields[4].replace("\\040", " ").rstrip("/")
+        inside = folder == mount or folder.startswith(mount + "/")
+        # Of two mounts on one folder the later one is seen.
+        if inside and len(mount) >= len(best):
+            best, kind = mount, right.split(" ")[0]
+    return kind
+
+
+def _kept_port(data_dir: Path) -> int | None:
+    try:
+        port = int((data_dir / "port").read_text())
+    except (OSError, ValueError):
+        return None
+    return port if 0 < port < 65536 else None
+
+
+def _bind(host: str, port: int) -> socket.socket | None:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # A restarted server gets its port back although old connections linger.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(512)
+    except OSError as error:
+        bound.close()
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            return None
+        raise
+    return bound
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _write_private(temporary, text)
+    temporary.replace(path)

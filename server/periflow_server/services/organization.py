@@ -1,0 +1,88 @@
+"""Organizations: made, listed, and who may do what in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from periflow_sdk.api import models as m
+from periflow_sdk.errors import ConflictError, ForbiddenError, NotFoundError
+from periflow_server.db import organization as db
+from periflow_server.db.base import Session
+from periflow_server.permissions import Action, Role, is_allowed
+from periflow_server.settings import Settings
+
+
+@dataclass(frozen=True)
+class OrganizationAccess:
+    """A caller who may do what the route declared, in one organization."""
+
+    organization_id: str
+    user_id: str
+    role: Role
+
+
+def member_access(
+    session: Session, organization_id: str, user_id: str, action: Action
+) -> OrganizationAccess:
+    """The access of a member.
+
+    Raises:
+        NotFoundError: the organization does not exist for him.
+        ForbiddenError: he is in it without this right.
+    """
+    row = db.organization_of_member(session, organization_id, user_id)
+    if row is None:
+        raise NotFoundError(
+            "There is no such organization.",
+            code="organization_not_found",
+            hint="Run `pf org list`.",
+        )
+    role = Role(row[1])
+    if not is_allowed(role, action):
+        raise ForbiddenError(
+            f"Your role in the organization ({role}) does not allow this ({action}).",
+            hint="Ask an owner of the organization.",
+            data={"role": str(role), "action": str(action)},
+        )
+    return OrganizationAccess(organization_id, user_id, role)
+
+
+def create_organization(
+    session: Session, body: m.OrganizationCreate, user_id: str, settings: Settings
+) -> m.Organization:
+    """Make an organization with the caller as its owner.
+
+    Raises:
+        ConflictError: the name is taken (``organization_exists``).
+    """
+    if db.organization_named(session, body.name) is not None:
+        raise ConflictError(
+            f"An organization named {body.name} exists already.",
+            code="organization_exists",
+            hint="Choose another name.",
+        )
+    status: db.OrganizationStatus = "active" if settings.org_approval == "auto" else "staged"
+    organization = db.Organization(name=body.name, status=status)
+    session.add(organization)
+    session.flush()
+    session.add(db.Membership(organization_id=organization.id, user_id=user_id, role="owner"))
+    return _wire(organization, "owner")
+
+
+def organizations(
+    session: Session, user_id: str, cursor: str | None, limit: int
+) -> tuple[list[m.Organization], str | None]:
+    """The user's organizations by name, and the cursor of what follows."""
+    rows = db.organizations_of(session, user_id, after=cursor, limit=limit + 1)
+    items = [_wire(organization, role) for organization, role in rows[:limit]]
+    return items, items[-1].name if len(rows) > limit else None
+
+
+def _wire(organization: db.Organization, role: db.OrganizationRole) -> m.Organization:
+    return m.Organization(
+        id=organization.id,
+        name=organization.name,
+        status=organization.status,
+        role=role,
+        created_at=organization.created_at,
+    )

@@ -1,0 +1,205 @@
+"""Real servers on free ports, a clean environment, temporary homes.
+
+``server`` is one server for a whole module; ``own_server`` belongs to one test, which may kill it.
+``server.client()`` is the client of a new user with an organization and a project of his own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from periflow_sdk.api import models as m
+from periflow_sdk.api.client import ApiClient
+
+START_SECONDS = 30
+STOP_SECONDS = 10
+PASSWORD = "correct horse battery"
+
+for _name in [name for name in os.environ if name.startswith("PERIFLOW_")]:
+    del os.environ[_name]
+
+_numbers = itertools.count(1)
+
+
+class Client(ApiClient):
+    """A client of a signed-up user; ``organization`` and ``project`` are ids."""
+
+    username: str
+    session: m.Session
+    organization: str
+    project: str
+
+
+class ServerProcess:
+    """An embedded control plane as a process of its own.
+
+    Args:
+        home: Its PERIFLOW_HOME.
+        variables: Added to its environment.
+    """
+
+    def __init__(self, home: Path, variables: dict[str, str] | None = None) -> None:
+        self.home = home
+        self.data_dir = home / "server"
+        self.variables = dict(variables or {})
+        self.url = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self._clients: list[Client] = []
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.home / "server-output.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PERIFLOW_HOME": str(self.home), **self.variables},
+                start_new_session=True,
+            )
+        wait_until(self._is_up, START_SECONDS, self._failure)
+
+    def command(self) -> list[str]:
+        module = [sys.executable, "-m", "periflow_server", "serve", "--embedded"]
+        return [*module, "--home", str(self.home)]
+
+    def stop(self) -> int:
+        """End it as `pf server stop` does; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End it without any chance to clean up."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(STOP_SECONDS)
+
+    def restart(self) -> None:
+        """Kill it if it runs, and start it again on the same home."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        self.start()
+
+    def log(self) -> str:
+        return (self.home / "server-output.log").read_text(errors="replace")
+
+    def anonymous(self) -> ApiClient:
+        """A client without a login."""
+        return ApiClient(self.url)
+
+    def client(self, username: str | None = None) -> Client:
+        """The client of a user who has just signed up, with an organization and a project."""
+        client = self.signed_up(username)
+        client.organization = client.create_organization(f"{client.username}-org").id
+        client.project = client.create_project(client.organization, "project").id
+        return client
+
+    def signed_up(self, username: str | None = None) -> Client:
+        """The client of a user who has just signed up and is in no organization."""
+        username = username or f"user{os.getpid()}-{next(_numbers)}"
+        email = f"{username.lower()}@example.com"
+        with self.anonymous() as anonymous:
+            anonymous.sign_up(
+                m.SignupRequest(username=username, name="Test", email=email, password=PASSWORD)
+            )
+            session = anonymous.confirm_signup(
+                m.SignupConfirmation(username=username, code=self.mailed_code(email))
+            )
+        client = Client(self.url, session.access_token)
+        client.username, client.session = username, session
+        self._clients.append(client)
+        return client
+
+    def mailed_code(self, email: str) -> str:
+        """The newest code mailed to this address."""
+        for path in sorted((self.data_dir / "outbox").glob("*.eml"), reverse=True):
+            headers = path.read_text().partition("\n\n")[0].splitlines()
+            fields = dict(line.split(": ", 1) for line in headers if ": " in line)
+            if fields.get("To") == email:
+                return fields["X-PeriFlow-Code"]
+        raise AssertionError(f"no mail for {email}")
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_SECONDS)
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def _is_up(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(self._failure())
+        try:
+            document: dict[str, Any] = json.loads((self.data_dir / "server.json").read_text())
+        except (OSError, ValueError):
+            return False
+        self.url = document["url"]
+        return bool(document["pid"] == self.process.pid)
+
+    def _failure(self) -> str:
+        return f"the server did not start:\n{self.log()}"
+
+
+def wait_until(
+    condition: Callable[[], object], seconds: float, explain: Callable[[], str] | str = ""
+) -> None:
+    """Poll until the condition is true; fail with the explanation after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(explain() if callable(explain) else explain or "timed out")
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server for the tests of a module; do not stop it."""
+    process = ServerProcess(tmp_path_factory.mktemp("server") / "home")
+    process.start()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers for one test: ``start_server(VARIABLE="value")``, optionally ``name=``."""
+    started: list[ServerProcess] = []
+
+    def _start(name: str = "home", **variables: str) -> ServerProcess:
+        process = ServerProcess(tmp_path / name, variables)
+        started.append(process)
+        process.start()
+        return process
+
+    yield _start
+    for process in started:
+        process.close()
+
+
+@pytest.fixture
+def own_server(start_server: Callable[..., ServerProcess]) -> ServerProcess:
+    """A server of this test alone: kill it, restart it."""
+    return start_server()
