@@ -24,6 +24,7 @@ class ApiClient:
         url: Address of the control plane, without ``/api/v1``.
         token: A bearer token, or a function that gives the current one.
         timeout_seconds: Bound on connecting and on each read.
+        connect_seconds: Bound on connecting alone.
         attempts: How often a request that could not be delivered is tried in all.
         on_unauthorized: Called once on a 401; True means that a fresh token is there.
 
@@ -38,6 +39,7 @@ class ApiClient:
         token: str | Callable[[], str | None] | None = None,
         *,
         timeout_seconds: float = 30.0,
+        connect_seconds: float = 5.0,
         attempts: int = 4,
         on_unauthorized: Callable[[], bool] | None = None,
     ) -> None:
@@ -47,7 +49,7 @@ class ApiClient:
         self._on_unauthorized = on_unauthorized
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1/",
-            timeout=httpx.Timeout(timeout_seconds, connect=min(5.0, timeout_seconds)),
+            timeout=httpx.Timeout(timeout_seconds, connect=min(connect_seconds, timeout_seconds)),
             trust_env=not self.url.startswith(("http://127.0.0.1", "http://localhost")),
         )
 

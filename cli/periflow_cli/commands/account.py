@@ -1,0 +1,128 @@
+"""`pf signup`, `login`, `logout`, `whoami`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from periflow_cli.group import Command, Invocation, json_option
+
+_password_option = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input."
+)
+
+
+@click.command("signup", cls=Command)
+@click.option("--username", metavar="NAME", help="Name to log in with.")
+@click.option("--name", metavar="TEXT", help="Your name as others see it.")
+@click.option("--email", metavar="ADDRESS", help="Where the code is mailed to.")
+@_password_option
+@click.option("--code", metavar="CODE", help="The mailed code: finishes an earlier signup.")
+@json_option
+@click.pass_obj
+def sign_up(
+    invocation: Invocation,
+    /,
+    username: str | None,
+    name: str | None,
+    email: str | None,
+    password_stdin: bool,
+    code: str | None,
+    as_json: bool,
+) -> None:
+    """Create an account and log in.
+
+    A code is mailed to the address. With the local server, which sends no mail, pf reads it from
+    the server's outbox, shows it and goes on.
+    """
+    from periflow_cli.signup import Signup
+
+    output = invocation.output
+    username = username or output.ask("Username", "--username NAME")
+    if code is None:
+        name = name or output.ask("Name", "--name TEXT")
+        email = email or output.ask("Email", "--email ADDRESS")
+        password = _password(invocation, password_stdin, new=True)
+        signup = Signup(invocation.connect(login=False), output)
+        signup.request(username, name, email, password)
+        code = signup.code()
+    else:
+        signup = Signup(invocation.connect(login=False), output)
+    user = signup.confirm(username, code)
+    if as_json:
+        output.json(user)
+    else:
+        output.line(f"Signed up and logged in as {user.username} ({user.email}).")
+    output.hint("pf org create NAME")
+
+
+@click.command("login", cls=Command)
+@click.option("--username", metavar="NAME", help="Username or email address.")
+@_password_option
+@json_option
+@click.pass_obj
+def log_in(
+    invocation: Invocation, /, username: str | None, password_stdin: bool, as_json: bool
+) -> None:
+    """Log in."""
+    output = invocation.output
+    username = username or output.ask("Username", "--username NAME")
+    password = _password(invocation, password_stdin, new=False)
+
+    from periflow_sdk.api.models import LoginRequest
+
+    connection = invocation.connect(login=False)
+    with connection.open_anonymous_client() as client:
+        session = client.log_in(LoginRequest(username=username, password=password))
+    connection.log_in(session)
+    if as_json:
+        output.json(session.user)
+    else:
+        output.line(f"Logged in as {session.user.username}.")
+    chosen = connection.profile.place("organization", connection.key)
+    output.hint("pf job list" if chosen else "pf org list, then pf org switch NAME")
+
+
+@click.command("logout", cls=Command)
+@click.pass_obj
+def log_out(invocation: Invocation, /) -> None:
+    """End the login of this machine."""
+    from periflow_sdk.errors import LoginRequiredError, ServerUnreachableError
+
+    output = invocation.output
+    connection = invocation.connect()
+    username = connection.username
+    try:
+        connection.client.log_out()
+    except LoginRequiredError:
+        pass
+    except ServerUnreachableError:
+        output.note("The server was not reached: the tokens were deleted here only.")
+    connection.forget_login()
+    output.line(f"Logged out {username}." if username else "Logged out.")
+    output.hint("pf login")
+
+
+@click.command("whoami", cls=Command)
+@json_option
+@click.pass_obj
+def who_am_i(invocation: Invocation, /, as_json: bool) -> None:
+    """Show who is logged in."""
+    output = invocation.output
+    user = invocation.connect().client.me()
+    if as_json:
+        output.json(user)
+    else:
+        output.fields(
+            "My Info", [("Name", user.name), ("Username", user.username), ("Email", user.email)]
+        )
+
+
+def _password(invocation: Invocation, from_stdin: bool, *, new: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    output = invocation.output
+    if not new or not output.interactive:
+        return output.ask_password()
+    return output.ask("Password", "--password-stdin", hidden=True)

@@ -1,0 +1,118 @@
+"""`pf project create|list|switch|current`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from periflow_cli.group import Group, Invocation, json_option
+
+if TYPE_CHECKING:
+    from periflow_cli.connection import Connection
+    from periflow_sdk.api.models import Project
+
+
+@click.group("project", cls=Group)
+def group() -> None:
+    """Projects: they share jobs, datasets and checkpoints."""
+
+
+@group.command("create")
+@click.argument("name")
+@json_option
+@click.pass_obj
+def create_project(invocation: Invocation, /, name: str, as_json: bool) -> None:
+    """Create a project in the current organization and work in it."""
+    output = invocation.output
+    connection = invocation.connect()
+    organization = connection.organization
+    project = connection.client.create_project(organization.id, name)
+    _choose(connection, project)
+    if as_json:
+        output.json(project)
+    else:
+        output.line(
+            f"Created project {project.name} in {organization.name}; it is the current one."
+        )
+    output.hint("pf dataset upload -n NAME -p PATH, or pf job template create --script train.py")
+
+
+@group.command("list")
+@json_option
+@click.pass_obj
+def list_projects(invocation: Invocation, /, as_json: bool) -> None:
+    """List the current organization's projects; `*` marks the current one."""
+    output = invocation.output
+    connection = invocation.connect()
+    projects = connection.client.projects(connection.organization.id)
+    if as_json:
+        output.json(projects)
+        return
+    current = connection.profile.place("project", connection.key)
+    rows = [
+        ("*" if current and current.id == each.id else "", each.name, each.id, each.role)
+        for each in projects
+    ]
+    output.table(("", "Name", "ID", "Role"), rows)
+
+
+@group.command("switch")
+@click.argument("name")
+@json_option
+@click.pass_obj
+def switch_project(invocation: Invocation, /, name: str, as_json: bool) -> None:
+    """Work in another project of the current organization (by name or id)."""
+    output = invocation.output
+    connection = invocation.connect()
+    projects = connection.client.projects(connection.organization.id)
+    chosen = next((each for each in projects if name in (each.name, each.id)), None)
+    if chosen is None:
+        raise _elsewhere(connection, name, projects)
+    _choose(connection, chosen)
+    if as_json:
+        output.json(chosen)
+    else:
+        output.line(f"Working in project {chosen.name}.")
+    output.hint("pf job list")
+
+
+@group.command("current")
+@json_option
+@click.pass_obj
+def current_project(invocation: Invocation, /, as_json: bool) -> None:
+    """Show the project you work in."""
+    output = invocation.output
+    place = invocation.connect().project
+    if as_json:
+        output.json({"id": place.id, "name": place.name})
+    else:
+        output.line(place.name)
+
+
+def _choose(connection: Connection, project: Project) -> None:
+    from periflow_cli.profile import Place
+
+    organization = connection.organization
+    connection.profile.choose(connection.key, organization, Place(project.id, project.name))
+
+
+def _elsewhere(connection: Connection, name: str, projects: list[Project]) -> Exception:
+    """The error for a project that the current organization does not have."""
+    from periflow_cli.names import unknown
+    from periflow_sdk.errors import NotFoundError
+
+    here = connection.organization
+    for organization in connection.client.organizations():
+        if organization.id == here.id:
+            continue
+        others = connection.client.projects(organization.id)
+        if any(name in (each.name, each.id) for each in others):
+            return NotFoundError(
+                f"Project {name} belongs to organization {organization.name}, "
+                f"and you work in {here.name}.",
+                code="project_not_found",
+                hint=f"pf org switch {organization.name}, then pf project switch {name}",
+            )
+    noun = f"project in organization {here.name}"
+    return unknown(noun, name, (each.name for each in projects), "pf project list")

@@ -1,0 +1,41 @@
+"""Names that do not exist: the nearest ones, and the command that lists the right ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+from periflow_sdk.errors import NotFoundError
+
+
+def unknown(
+    noun: str, name: str, names: Iterable[str], command: str, code: str | None = None
+) -> NotFoundError:
+    """The error for a name that nothing has.
+
+    Args:
+        noun: What it should name, with its place: ``dataset in project engines``.
+        names: What there is.
+        command: Lists what there is.
+    """
+    near = get_close_matches(name, list(names), n=3, cutoff=0.5)
+    did_you_mean = f"Did you mean {', '.join(near)}? " if near else ""
+    return NotFoundError(
+        f"There is no {noun} {name!r}.",
+        code=code or f"{noun.split()[0].lower()}_not_found",
+        hint=f"{did_you_mean}`{command}` lists them all.",
+    )
+
+
+@contextmanager
+def known(
+    noun: str, name: str, candidates: Callable[[], Iterable[str]], command: str
+) -> Iterator[None]:
+    """Turn the server's "not found" of one name into the error of ``unknown``."""
+    try:
+        yield
+    except NotFoundError as error:
+        if not error.code.startswith(noun.split()[0].lower()):
+            raise
+        raise unknown(noun, name, candidates(), command) from error

@@ -1,0 +1,138 @@
+"""Where things are printed: results on stdout, everything else on stderr.
+
+On a terminal results are Rich tables and panels; in a pipe they are plain lines, tab-separated,
+without boxes, colour or truncation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from periflow_sdk.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import RenderableType
+
+
+class Output:
+    """Prints for one run of `pf`.
+
+    Args:
+        quiet: Leave hints out.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        forced = os.environ.get("FORCE_COLOR", "") not in ("", "0")
+        self.boxes = sys.stdout.isatty() or forced
+        self.interactive = (
+            sys.stdin.isatty()
+            and sys.stderr.isatty()
+            and os.environ.get("PERIFLOW_NO_INPUT", "") in ("", "0")
+        )
+
+    def line(self, text: str = "") -> None:
+        """One line of the result."""
+        click.echo(text)
+
+    def note(self, text: str) -> None:
+        """One line that is not the result."""
+        click.echo(text, err=True)
+
+    def hint(self, text: str) -> None:
+        """The next command."""
+        if not self.quiet:
+            click.echo(f"Hint: {text}", err=True)
+
+    def json(self, value: BaseModel | Sequence[BaseModel] | dict[str, Any] | list[Any]) -> None:
+        """The result as one JSON document."""
+        click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
+
+    def json_line(self, value: BaseModel) -> None:
+        """One of many results, each an object on a line of its own."""
+        click.echo(json.dumps(plain(value), ensure_ascii=False))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+        """A table; in a pipe a header line and a line a row, separated by tabs."""
+        if self.boxes:
+            from periflow_cli.render import table
+
+            self.show(table(columns, rows, title))
+            return
+        if title:
+            self.line(title)
+        for row in (columns, *rows):
+            self.line("\t".join(_one_line(cell) for cell in row))
+
+    def fields(self, title: str, pairs: Sequence[tuple[str, str]]) -> None:
+        """A panel of names and values; in a pipe a title and a line a pair."""
+        if self.boxes:
+            from periflow_cli.render import fields_panel
+
+            self.show(fields_panel(title, pairs))
+            return
+        self.line(title)
+        for name, value in pairs:
+            self.line(f"{name}\t{_one_line(value)}")
+
+    def show(self, *renderables: RenderableType) -> None:
+        """Rich renderables, as wide as the terminal (or COLUMNS) allows."""
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for renderable in renderables:
+            console.print(renderable)
+
+    def ask(self, question: str, option: str, *, hidden: bool = False) -> str:
+        """Prompt for a value on a terminal.
+
+        Args:
+            option: What to type instead, for the error where nobody can answer.
+            hidden: Do not echo, and ask twice.
+
+        Raises:
+            UsageError: nobody can answer.
+        """
+        if not self.interactive:
+            raise UsageError(f"{question} is needed: give {option}.")
+        answer = click.prompt(question, hide_input=hidden, confirmation_prompt=hidden, err=True)
+        return str(answer)
+
+    def ask_password(self) -> str:
+        """Prompt for an existing password, without echo."""
+        if not self.interactive:
+            raise UsageError("Password is needed: give it on stdin with --password-stdin.")
+        return str(click.prompt("Password", hide_input=True, err=True))
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something is lost; ``yes`` answers beforehand.
+
+        Raises:
+            UsageError: nobody can answer, and --yes was not given.
+            Abort: the answer was no.
+        """
+        if yes:
+            return
+        if not self.interactive:
+            raise UsageError(f"{question} Nobody can answer here: add --yes.")
+        click.confirm(question, abort=True, err=True)
+
+
+def plain(value: Any) -> Any:
+    """Models as JSON values; anything else as it is."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")
