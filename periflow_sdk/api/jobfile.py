@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from periflow_sdk.errors import JobFileError
+
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/")]
 
 
 class _Section(BaseModel):
@@ -24,7 +29,7 @@ class Docker(_Section):
 
 
 class WorkspaceMountPath(_Section):
-    mount_path: str = "/workspace"
+    mount_path: AbsolutePath = "/workspace"
 
 
 class JobSetting(_Section):
@@ -36,7 +41,7 @@ class JobSetting(_Section):
 
 class InputCheckpoint(_Section):
     id: str
-    mount_path: str
+    mount_path: AbsolutePath
 
 
 class CheckpointSection(_Section):
@@ -46,7 +51,7 @@ class CheckpointSection(_Section):
 
 class DataSection(_Section):
     name: str
-    mount_path: str
+    mount_path: AbsolutePath
     mode: Literal["copy"] = "copy"
 
 
@@ -90,3 +95,41 @@ class JobSpec(_Section):
     plugin: Plugin = Plugin()
     env: dict[str, str] = {}
     restart: Restart = Restart()
+
+
+def load_job_file(path: Path, *, vm: str | None = None, num_devices: int | None = None) -> JobSpec:
+    """Read a job file.
+
+    Args:
+        path: The YAML file.
+        vm: Takes the place of the file's ``vm``.
+        num_devices: Takes the place of the file's ``num_devices``.
+
+    Raises:
+        JobFileError: it cannot be read, is not YAML, or says something wrong; with line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise JobFileError(
+            f"There is no job file {path}.",
+            code="job_file_missing",
+            hint="`pf job template create --script train.py` writes one.",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobFileError(f"The job file {path} cannot be read: {error}.") from error
+    return parse_job_text(text, str(path), vm=vm, num_devices=num_devices)
+
+
+def parse_job_text(
+    text: str, name: str, *, vm: str | None = None, num_devices: int | None = None
+) -> JobSpec:
+    """Read the text of a job file; see ``load_job_file``.
+
+    Args:
+        name: What complaints call the file.
+    """
+    from periflow_sdk.api.jobtext import read_spec
+
+    overrides = {"vm": vm, "num_devices": num_devices}
+    return read_spec(text, name, {key: each for key, each in overrides.items() if each is not None})

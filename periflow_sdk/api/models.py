@@ -285,6 +285,7 @@ class JobDetail(Job):
     events: list[Event]
     checkpoints: list[Checkpoint]
     log_tail: list[str] = []
+    config: dict[str, Any] | None = None
 
 
 class LogLine(Wire):
@@ -351,7 +352,10 @@ class RestorePoint(Wire):
 
 
 class Assignment(Wire):
-    """Everything an agent needs to run its node of an attempt."""
+    """Everything an agent needs to run its node of an attempt.
+
+    ``devices`` are the indices of the devices given to this node (for CUDA_VISIBLE_DEVICES).
+    """
 
     job_id: str
     job: int
@@ -361,6 +365,7 @@ class Assignment(Wire):
     node_rank: int
     num_nodes: int
     devices_per_node: int
+    devices: list[int] = []
     device: str
     spec: JobSpec
     shell: ShellEnvironment
@@ -427,10 +432,11 @@ class AgentFinish(Body):
     """The command has ended and everything it left is shipped.
 
     ``outcome``: ``exited`` (see exit_code; 128+n after signal n), ``stopped`` (ended because it
-    was told to) or ``error`` (never ran, or its end is unknown; see reason).
+    was told to), ``error`` (never ran, or its end is unknown; see reason) or ``lost`` (the machine
+    took it away, by a restart say: the job's restart rules apply).
     """
 
-    outcome: Literal["exited", "stopped", "error"]
+    outcome: Literal["exited", "stopped", "error", "lost"]
     exit_code: int | None = None
     reason: str | None = None
     log_tail: list[str] = []
