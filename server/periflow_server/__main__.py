@@ -71,7 +71,6 @@ def _run_embedded(data_dir: Path, port: int, bound: socket.socket) -> int:
         data_dir=data_dir,
         secret_key=embedded.load_key(data_dir),
         org_approval="auto",
-        public_url=f"http://127.0.0.1:{port}",
     )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -12,7 +12,7 @@ from periflow_server.problems import problem
 
 MIB = 1 << 20
 _BODY_LIMIT = 8 * MIB
-_LIMIT_BY_SUFFIX = {"/snapshots": 256 * MIB, "/agent/journal": 32 * MIB, "/agent/log": 32 * MIB}
+_LIMIT_BY_SUFFIX = {"/snapshots": 64 * MIB, "/agent/journal": 32 * MIB, "/agent/log": 32 * MIB}
 
 logger = logging.getLogger("periflow_server")
 

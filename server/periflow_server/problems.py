@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from periflow_sdk.errors import ApiError, PeriFlowError
 
-_STATUS_BY_CODE = {"too_large": 413}
+_STATUS_BY_CODE = {"too_large": 413, "range_not_satisfiable": 416}
 _CODE_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 

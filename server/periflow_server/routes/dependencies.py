@@ -73,8 +73,21 @@ async def _settings(request: Request) -> Settings:
     return settings
 
 
+async def _base_url(request: Request) -> str:
+    """The server's address as this client knows it."""
+    settings: Settings = request.app.state.settings
+    return settings.public_url or str(request.base_url)
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+RawBody = Annotated[bytes, Depends(_body)]
+"""The body as it came, of any content type; name it after the access, which is then asked first."""
 Db = Annotated[Database, Depends(_database)]
 CurrentStore = Annotated[Store, Depends(_store)]
+BaseUrl = Annotated[str, Depends(_base_url)]
 CurrentSettings = Annotated[Settings, Depends(_settings)]
 
 

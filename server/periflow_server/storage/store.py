@@ -11,7 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from blake3 import blake3
+
 from periflow_sdk.errors import UnsafePathError
+
+
+def chunk_key(project_id: str, name: str) -> str:
+    """The key of a chunk by its hash; with an empty name, the folder of the project's chunks."""
+    folder = f"chunks/{project_id}"
+    return f"{folder}/{name[:2]}/{name}" if name else folder
+
+
+def manifest_key(project_id: str, snapshot_id: str) -> str:
+    """The key of a snapshot's manifest."""
+    return f"manifests/{project_id}/{snapshot_id}.json"
 
 
 class Store:
@@ -30,6 +43,18 @@ class Store:
         if key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
             raise UnsafePathError(f"The storage key {key!r} leaves its folder.")
         return self.root / key
+
+    def make_folder(self, key: str) -> None:
+        """Make sure of the folder of this key, for clients that put files there themselves."""
+        self.path(key).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def open(self, key: str) -> BinaryIO:
+        """Open the object for reading.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        return self.path(key).open("rb", buffering=0)
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Write the object, replacing what was there."""
@@ -82,3 +107,37 @@ class Store:
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens when it is not there."""
         self.path(key).unlink(missing_ok=True)
+
+
+class ChunkWriter:
+    """A chunk being received: hashed while it is written, invisible until ``commit``."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._target = store.path(key)
+        self._target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = f".{self._target.name}.{secrets.token_hex(8)}.tmp"
+        self._temporary = self._target.with_name(name)
+        self._file = self._temporary.open("xb", buffering=0)
+        self._hash = blake3()
+
+    def write(self, pieces: list[bytes]) -> None:
+        """Append some pieces."""
+        for piece in pieces:
+            self._hash.update(piece)
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def hash(self) -> str:
+        """The blake3 of what was written so far, in hex."""
+        return self._hash.hexdigest()
+
+    def commit(self) -> None:
+        """Let the object appear under its key."""
+        self._file.close()
+        self._temporary.replace(self._target)
+
+    def close(self) -> None:
+        """Give up what was not committed."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
