@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,35 @@ def job_environment(variables: Mapping[str, str] | None = None) -> JobEnvironmen
         checkpoint_dir=_path(env.get("CKPT_DIR")),
         restored_checkpoint=_path(env.get("PERIFLOW_RESTORED_CHECKPOINT")),
         job=env.get("PERIFLOW_JOB", ""),
-        rank=_integer(env.get("RANK"), 0),
+        rank=process_rank(env),
         local_rank=_integer(env.get("LOCAL_RANK"), 0),
-        world_size=_integer(env.get("WORLD_SIZE"), 1),
+        world_size=process_world_size(env),
         node_rank=_integer(env.get("NODE_RANK"), 0),
         processed_steps=_integer(env.get("PROCESSED_ITERS"), 0),
     )
+
+
+def process_rank(variables: Mapping[str, str] | None = None) -> int:
+    """The rank of this process: RANK, else what an initialized torch.distributed says, else 0."""
+    env = os.environ if variables is None else variables
+    if env.get("RANK"):
+        return _integer(env.get("RANK"), 0)
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank())
+    return 0
+
+
+def process_world_size(variables: Mapping[str, str] | None = None) -> int:
+    """The number of ranks: WORLD_SIZE, else 1."""
+    env = os.environ if variables is None else variables
+    return _integer(env.get("WORLD_SIZE"), 1)
+
+
+def local_checkpoint_dir(variables: Mapping[str, str] | None = None) -> Path:
+    """Where checkpoints go outside a job: CKPT_DIR or ./checkpoints."""
+    env = os.environ if variables is None else variables
+    return Path(env.get("CKPT_DIR") or "checkpoints").absolute()
 
 
 def home(variables: Mapping[str, str] | None = None) -> Path:

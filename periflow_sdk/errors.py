@@ -22,8 +22,10 @@ Each carries a stable ``code``, one sentence, an optional ``hint`` (the next thi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+TYPE_CHECKING = False  # typing itself costs as much as all of bare Python's start
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, ClassVar
 
 
 class PeriFlowError(Exception):

@@ -1,0 +1,211 @@
+"""What a run records: the journal of a rank in a job, the metric log outside one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from ._append_file import AppendFile
+from ._tensors import LateValues
+from ._values import MetricEncoder, encode_string
+from .errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from ._staging import StagedFile
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_now = time.time
+
+
+class Journal:
+    """The records of one process of one rank, in segments that the agent ships.
+
+    Args:
+        folder: ``rank-<R>`` in the run directory.
+        rank: The rank of this process.
+        late: Values that are on their way from a GPU.
+        segment_bytes: The size after which a new segment is opened.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rank: int,
+        late: LateValues | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self._folder = folder
+        self._rank = rank
+        self._encode = MetricEncoder().encode
+        self.late = LateValues() if late is None else late
+        self.file = AppendFile(self._open_segment, segment_bytes)
+        self._append = self.file.append
+
+    def metric(self, step: int, values: Mapping[str, Any]) -> None:
+        """Record the values of one metric() call."""
+        late = self.late
+        if late.waiting:
+            self.drain()
+        body, fetched = self._encode(values)
+        now = _now()
+        if body:
+            line = f'{{"t":"metric","s":{step},"w":{now:.3f},"m":{{{body}}}}}\n'
+            self._append(line.encode())
+        if fetched:
+            late.add(step, now, fetched)
+
+    def step(self, step: int, seconds: float) -> None:
+        """Record that a step is finished, and how long it took."""
+        if self.late.waiting:
+            self.drain()
+        self._append(b'{"t":"step","s":%d,"w":%.3f,"d":%.6f}\n' % (step, _now(), seconds))
+
+    def drain(self) -> None:
+        """Record the values that have arrived from a GPU, each with the step it was given at."""
+        for step, when, values in self.late.arrived():
+            body, _ = self._encode(values)
+            line = f'{{"t":"metric","s":{step},"w":{when:.3f},"m":{{{body}}}}}\n'
+            self._append(line.encode())
+
+    def init(self, step: int, total_steps: int, world_size: int, node_rank: int) -> None:
+        """Record how the process starts."""
+        from . import __version__
+
+        self._record(
+            "init",
+            step,
+            f',"total":{total_steps},"world_size":{world_size},"node_rank":{node_rank}'
+            f',"sdk":{encode_string(__version__)}',
+        )
+
+    def config(self, step: int, text: str) -> None:
+        """Record hyperparameters, given as a JSON object."""
+        self._record("config", step, f',"config":{text}')
+
+    def checkpoint(
+        self, step: int, upload_id: str, save_type: str, base: str, files: list[StagedFile]
+    ) -> bool:
+        """Record that a checkpoint is staged; False if the record is lost."""
+        listed = ",".join(
+            f'{{"path":{encode_string(f.path)},"size":{f.size},"mtime_ns":{f.mtime_ns}}}'
+            for f in files
+        )
+        return self._record(
+            "checkpoint",
+            step,
+            f',"id":"{upload_id}","save":"{save_type}","staged":".periflow/{upload_id}"'
+            f',"base":{encode_string(base)},"files":[{listed}]',
+        )
+
+    def finish(self, step: int) -> None:
+        """Record the normal end of the process and close."""
+        self._record("finish", step, "")
+        self.file.close()
+
+    def abandon(self, reason: str) -> None:
+        """Lose every later record, for this reason."""
+        self.late.waiting.clear()
+        self.file.abandon(reason)
+
+    def _record(self, kind: str, step: int, rest: str) -> bool:
+        return self._append(f'{{"t":"{kind}","s":{step},"w":{_now():.3f}{rest}}}\n'.encode())
+
+    def _open_segment(self) -> int:
+        # Only the last folder is made: a run directory that is gone is not wanted any more.
+        self._folder.mkdir(exist_ok=True)
+        pid = os.getpid()
+        path = self._folder / f"{time.time_ns():020d}-{pid}.jsonl"
+        fd = os.open(path, _APPEND | os.O_EXCL, 0o644)
+        header = f'{{"t":"header","v":1,"rank":{self._rank},"pid":{pid},"w":{_now():.3f}}}\n'
+        try:
+            if os.write(fd, header.encode()) != len(header):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.close(fd)
+            path.unlink()
+            raise
+        return fd
+
+
+class LocalLog:
+    """The metrics of a run outside a job, one JSON object a line; nothing else is kept.
+
+    Args:
+        path: The file to append to; None keeps nothing.
+        late: Values that are on their way from a GPU.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+
+    def __init__(self, path: Path | None, late: LateValues | None = None) -> None:
+        self._path = path
+        self._encode = MetricEncoder().encode
+        self.late = LateValues() if late is None else late
+        self.file: AppendFile | None = None
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.close(self._open())
+            except OSError as error:
+                raise UsageError(
+                    f"local_log_name={str(path)!r} cannot be written: {error.strerror}",
+                    hint="name a file in a folder that you may write to",
+                ) from None
+            self.file = AppendFile(self._open)
+
+    def metric(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append the values of one metric() call with their step and time."""
+        if self.late.waiting:
+            self.drain()
+        body, fetched = self._encode(values)
+        now = _now()
+        if body:
+            self._append_line(step, now, body)
+        if fetched:
+            self.late.add(step, now, fetched)
+
+    def drain(self) -> None:
+        """Append the values that have arrived from a GPU."""
+        for step, when, values in self.late.arrived():
+            self._append_line(step, when, self._encode(values)[0])
+
+    def step(self, step: int, seconds: float) -> None:
+        """Nothing to keep."""
+
+    def init(self, step: int, total_steps: int, world_size: int, node_rank: int) -> None:
+        """Nothing to keep."""
+
+    def config(self, step: int, text: str) -> None:
+        """Nothing to keep."""
+
+    def finish(self, step: int) -> None:
+        """Close the file."""
+        if self.file is not None:
+            self.file.close()
+
+    def abandon(self, reason: str) -> None:
+        """Lose every later record, for this reason."""
+        self.late.waiting.clear()
+        if self.file is not None:
+            self.file.abandon(reason)
+
+    def _append_line(self, step: int, when: float, body: str) -> None:
+        if self.file is not None:
+            # Ours come first: where a user has a "step" or a "time", readers take the last.
+            self.file.append(f'{{"step":{step},"time":{when:.3f},{body}}}\n'.encode())
+
+    def _open(self) -> int:
+        assert self._path is not None
+        fd = os.open(self._path, (_APPEND & ~os.O_WRONLY) | os.O_RDWR, 0o644)
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            os.write(fd, b"\n")  # an earlier run was cut off within a line
+        return fd

@@ -1,0 +1,158 @@
+"""How a run starts: in the job this process belongs to, or locally."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import _control as control_words
+from ._checkpoints import Checkpoints
+from ._console import say
+from ._journal import Journal, LocalLog
+from ._session import Session
+from ._staging import CheckpointFolder
+from .environment import (
+    JobEnvironment,
+    home,
+    job_environment,
+    local_checkpoint_dir,
+    process_rank,
+    process_world_size,
+)
+from .errors import UsageError
+
+
+def open_session(
+    total_train_steps: object, local_log_name: str | os.PathLike[str] | None, config: object
+) -> Session:
+    """Start a run: in the job this process belongs to, or a local one outside a job.
+
+    Raises:
+        UsageError: An argument is wrong, or the local log cannot be written.
+    """
+    total_steps = _whole_steps(total_train_steps)
+    config_text = None if config is None else _config_text(config)
+    environment = job_environment()
+    if environment is None:
+        return _open_local(total_steps, local_log_name)
+    return _open_in_job(environment, total_steps, config_text)
+
+
+def _open_in_job(environment: JobEnvironment, total_steps: int, config: str | None) -> Session:
+    rank, first_step = environment.rank, environment.processed_steps
+    folder = environment.run_dir / f"rank-{rank}"
+    journal = Journal(folder, rank)
+    journal.init(first_step, total_steps, environment.world_size, environment.node_rank)
+    if config is not None:
+        journal.config(first_step, config)
+    try:
+        progress = control_words.shared_words(str(folder / "progress"))
+        control = control_words.shared_words(str(folder / "control"))
+    except OSError as error:
+        say(f"progress is not reported ({error.strerror}); training goes on.")
+        progress, control = control_words.private_words(), control_words.private_words()
+    restored = environment.restored_checkpoint
+    directory = environment.checkpoint_dir
+    checkpoints = Checkpoints(
+        CheckpointFolder(directory, is_restored=restored is not None) if directory else None,
+        rank=rank,
+        record=journal.checkpoint,
+        restored=restored,
+    )
+    return Session(
+        mode="job",
+        log=journal,
+        checkpoints=checkpoints,
+        progress=progress,
+        control=control,
+        rank=rank,
+        world_size=environment.world_size,
+        total_steps=total_steps,
+        first_step=first_step,
+    )
+
+
+def _open_local(total_steps: int, local_log_name: str | os.PathLike[str] | None) -> Session:
+    rank = process_rank()
+    path = None
+    if local_log_name is not None:
+        path = Path(local_log_name).absolute()
+        if rank:
+            path = path.with_name(f"{path.name}.rank{rank}")
+    log = LocalLog(path)
+    if rank == 0:
+        _mention_jobs()
+    return Session(
+        mode="local",
+        log=log,
+        checkpoints=Checkpoints(CheckpointFolder(local_checkpoint_dir()), rank=rank, record=None),
+        progress=control_words.private_words(),
+        control=control_words.private_words(),
+        rank=rank,
+        world_size=process_world_size(),
+        total_steps=total_steps,
+        first_step=0,
+    )
+
+
+def _mention_jobs() -> None:
+    try:
+        is_logged_in = (home() / "session.json").stat().st_size > len("{}\n")
+    except (OSError, RuntimeError):
+        return
+    if is_logged_in:
+        say("this run is local; `pf job run -f job.yml -d .` runs the script as a job.")
+
+
+def _whole_steps(total: object) -> int:
+    """The planned steps as a word; 0 for unknown (None, -1 and infinity, as frameworks say it)."""
+    if total is None:
+        return 0
+    item = getattr(total, "item", None)  # a numpy scalar
+    number = item() if callable(item) else total
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise _wrong_total(total)
+    if number != number or number <= 0 or number >= 2**63:
+        return 0
+    if number != int(number):
+        raise _wrong_total(total)
+    return int(number)
+
+
+def _wrong_total(total: object) -> UsageError:
+    return UsageError(
+        f"init(total_train_steps={total!r}): a whole number of steps is needed",
+        hint="pf.init(total_train_steps=1000), or leave it out if it is not known",
+    )
+
+
+def _config_text(config: object) -> str:
+    import json
+
+    values = config if isinstance(config, Mapping) else getattr(config, "__dict__", None)
+    if not isinstance(values, Mapping):
+        raise UsageError(
+            f"init(config=...) takes names and values, not a {type(config).__name__}",
+            hint='pf.init(config={"lr": 1e-3}), or config=vars(args)',
+        )
+    try:
+        return json.dumps(_plain(values), allow_nan=False)
+    except RecursionError:
+        raise UsageError("init(config=...) contains itself", hint="leave that part out") from None
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; what JSON does not have becomes its text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if -float("inf") < value < float("inf") else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(entry) for entry in value]
+    return str(value)

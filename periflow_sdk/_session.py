@@ -1,0 +1,215 @@
+"""One run of a script: its steps, metrics and checkpoints, without globals."""
+
+from __future__ import annotations
+
+import time
+
+from . import _control as control_words
+from .errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from ._checkpoints import Checkpoints
+    from ._journal import Journal, LocalLog
+    from ._upload import Upload
+
+_EMERGENCY = control_words.EMERGENCY
+_STARTED = control_words.STARTED
+_FINISHED = control_words.FINISHED
+_LATE_SECONDS = 1.0  # how long finish() gives values that are still on a GPU
+_clock = time.perf_counter
+
+
+class Status:
+    """How a run is doing, as status() found it.
+
+    Attributes:
+        mode: ``"job"`` or ``"local"``.
+        rank: The rank of this process.
+        world_size: The number of ranks.
+        step: The step being done, or the last one done.
+        total_steps: What init() was told, or None.
+        lost_records: Records that could not be written to the disk.
+        pending_values: Metric values that have not arrived from a GPU.
+        failed_uploads: Checkpoints that could not be staged.
+        error: The first reason for a lost record or a failed upload, or None.
+    """
+
+    __slots__ = (
+        "error",
+        "failed_uploads",
+        "lost_records",
+        "mode",
+        "pending_values",
+        "rank",
+        "step",
+        "total_steps",
+        "world_size",
+    )
+
+    def __init__(self, session: Session) -> None:
+        file = session.log.file
+        self.mode = session.mode
+        self.rank = session.rank
+        self.world_size = session.world_size
+        self.step = session.current_step()
+        self.total_steps = session.total_steps or None
+        self.lost_records = file.lost if file is not None else 0
+        self.pending_values = len(session.log.late.waiting)
+        self.failed_uploads = session.checkpoints.failed
+        self.error = (file.error if file is not None else None) or session.checkpoints.error
+
+    def __repr__(self) -> str:
+        return f"Status({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+class Session:
+    """A run between init() and finish().
+
+    Args:
+        mode: ``"job"`` or ``"local"``.
+        log: Where records go.
+        checkpoints: Where checkpoints go.
+        progress: Words this rank writes.
+        control: Words the agent writes.
+        rank: The rank of this process.
+        world_size: The number of ranks.
+        total_steps: The planned number of steps; 0 if unknown.
+        first_step: The step that is done already.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: str,
+        log: Journal | LocalLog,
+        checkpoints: Checkpoints,
+        progress: memoryview,
+        control: memoryview,
+        rank: int,
+        world_size: int,
+        total_steps: int,
+        first_step: int,
+    ) -> None:
+        self.mode = mode
+        self.log = log
+        self.checkpoints = checkpoints
+        self.rank = rank
+        self.world_size = world_size
+        self.total_steps = total_steps
+        self._progress = progress
+        self._control = control
+        self._first_step = self._step = first_step
+        self._started_at: float | None = None
+        self._is_forked = False
+        control_words.begin(progress, total_steps=total_steps, first_step=first_step)
+
+    def start_step(self) -> None:
+        if self._started_at is not None:
+            raise UsageError(
+                f"start_step() was called twice; step {self._step} has not ended",
+                hint="call pf.end_step() first, or use `with pf.train_step():`",
+            )
+        step = self._step = self._step + 1
+        self._progress[_STARTED] = step
+        emergency = self._control[_EMERGENCY]
+        if emergency and step <= emergency:
+            self._progress[control_words.ACKNOWLEDGED] = emergency
+        self._started_at = _clock()
+
+    def end_step(self) -> None:
+        started_at = self._started_at
+        if started_at is None:
+            raise UsageError(
+                "end_step() was called without start_step()",
+                hint="call pf.start_step() at the beginning of each step",
+            )
+        self._started_at = None
+        self.log.step(self._step, _clock() - started_at)
+        self._progress[_FINISHED] = self._step
+
+    def abandon_step(self) -> None:
+        """Leave the step unfinished: it counts as not done, and the next one has its number."""
+        if self._started_at is not None:
+            self._started_at = None
+            self._step -= 1
+
+    def metric(self, values: Mapping[str, Any]) -> None:
+        try:
+            self.log.metric(self._step, values)
+        except AttributeError:
+            if hasattr(values, "items"):
+                raise
+            raise UsageError(
+                f"metric() takes names and values, not a {type(values).__name__}",
+                hint='pf.metric({"loss": loss})',
+            ) from None
+
+    def upload_checkpoint(self, path: str | os.PathLike[str] | None) -> Upload:
+        return self.checkpoints.upload(path, self._step, self._save_type())
+
+    def save_checkpoint(self, state: object, name: str, file_format: str) -> Upload:
+        return self.checkpoints.save(state, name, file_format, self._step, self._save_type())
+
+    def latest_checkpoint(self) -> Path | None:
+        found = self.checkpoints.latest()
+        if found is None:
+            return None
+        path, step = found
+        if step is not None and self._progress[_STARTED] == self._first_step == 0:
+            # Outside a job nobody else says where the run goes on.
+            self._first_step = self._step = step
+            control_words.begin(self._progress, total_steps=self.total_steps, first_step=step)
+        return path
+
+    def current_step(self) -> int:
+        return self._step
+
+    def is_emergency_save(self) -> bool:
+        return 0 < self._control[control_words.COMMITTED] == self._step
+
+    def should_stop(self) -> bool:
+        control = self._control
+        committed = control[control_words.COMMITTED]
+        if control[control_words.STOP] or 0 < committed <= self._step:
+            self._progress[control_words.STOP_SEEN] = 1
+            return True
+        return False
+
+    def deadline(self) -> float | None:
+        milliseconds = self._control[control_words.DEADLINE]
+        return milliseconds / 1000 if milliseconds else None
+
+    def status(self) -> Status:
+        return Status(self)
+
+    def finish(self) -> None:
+        if self._is_forked:
+            return
+        end = time.monotonic() + _LATE_SECONDS
+        self.log.drain()
+        while self.log.late.waiting and time.monotonic() < end:
+            time.sleep(0.001)
+            self.log.drain()
+        self.log.finish(self._step)
+        self._progress[control_words.STATE] = control_words.DONE
+
+    def close(self) -> None:
+        """Close without saying that the run has finished: the script is failing."""
+        if not self._is_forked:
+            self.log.drain()
+
+    def leave_to_parent(self) -> None:
+        """After a fork, in the child: the journal and the words are the parent's."""
+        self._is_forked = True
+        self._progress = control_words.private_words()
+        self.log.abandon("a forked process has no run of its own; call pf.init() in it")
+        self.checkpoints.abandon("this is a forked process; call pf.init() in it")
+
+    def _save_type(self) -> str:
+        return "EMERGENCY" if self.is_emergency_save() else "NORMAL"

@@ -1,0 +1,60 @@
+"""Metric values on a GPU: they are fetched without a wait and arrive later."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+
+class CudaCopy:
+    """One value on its way from a GPU to pinned memory, without a wait on either side."""
+
+    def __init__(self, tensor: Any) -> None:
+        torch = sys.modules["torch"]
+        # torch keeps freed pinned blocks, so a slot per value costs no allocation after the first.
+        self._slot = torch.empty((), dtype=tensor.dtype, pin_memory=True)
+        self._slot.copy_(tensor.detach().reshape(()), non_blocking=True)
+        self._event = torch.cuda.Event()
+        self._event.record(torch.cuda.current_stream(tensor.device))
+
+    def has_arrived(self) -> bool:
+        """True once the value is in host memory."""
+        return bool(self._event.query())
+
+    def item(self) -> Any:
+        """The value; only after it has arrived."""
+        return self._slot.item()
+
+
+class LateValues:
+    """Values that were given to metric() and have not arrived from the GPU yet.
+
+    Args:
+        copy: Starts one copy; CudaCopy, or a stand-in where there is no GPU.
+    """
+
+    def __init__(self, copy: Callable[[Any], CudaCopy] = CudaCopy) -> None:
+        self._copy = copy
+        self.waiting: list[tuple[int, float, dict[str, CudaCopy]]] = []
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def add(self, step: int, when: float, values: dict[str, Any]) -> None:
+        """Start to fetch the values of one metric() call."""
+        copies = {key: self._copy(value) for key, value in values.items()}
+        self.waiting.append((step, when, copies))
+
+    def arrived(self) -> Iterator[tuple[int, float, dict[str, Any]]]:
+        """Take out what has arrived: step, unix seconds of the call, values."""
+        waiting, self.waiting = self.waiting, []
+        for entry in waiting:
+            step, when, copies = entry
+            if all(copy.has_arrived() for copy in copies.values()):
+                yield step, when, {key: copy.item() for key, copy in copies.items()}
+            else:
+                self.waiting.append(entry)

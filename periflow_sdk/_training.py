@@ -1,0 +1,384 @@
+"""The functions a training script calls, each one line over the current run."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+from .errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Any, Literal, Never
+
+    from ._session import Session, Status
+    from ._upload import Upload
+
+
+class _NoRun:
+    """Stands where there is no run: every call but finish() says what to do."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> Never:
+        raise UsageError(f"{name}() was called {self._reason}", hint="call pf.init() first")
+
+
+_run: Session | _NoRun = _NoRun("before init()")
+_is_hooked = False
+
+
+def init(
+    total_train_steps: int | float | None = None,
+    local_log_name: str | os.PathLike[str] | None = None,
+    *,
+    config: Mapping[str, Any] | object | None = None,
+    attach: bool | None = None,
+    **unknown: Never,
+) -> None:
+    """Start the run. Call it once, before the first step, in every rank.
+
+    In a job the run is recorded for the platform; outside a job nothing leaves this machine.
+    A second call finishes the first run and starts another.
+
+    Args:
+        total_train_steps: Optimizer steps planned in all, those of earlier attempts included.
+            None, -1 or infinity: not known.
+        local_log_name: Outside a job, a file that takes one JSON object per metric() call
+            (``{"step": 1, "time": 1700000000.123, "loss": 0.5}``; time in unix seconds). It is
+            appended to; rank R > 0 writes ``<name>.rank<R>``. Ignored in a job.
+        config: Hyperparameters to show with the job: a mapping, or an object with attributes
+            such as ``argparse.Namespace``. What JSON does not have is kept as text.
+        attach: Not available yet; only None and False are accepted.
+
+    Raises:
+        UsageError: An argument is wrong, or the local log cannot be written.
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init(total_train_steps=1000, config={"lr": 1e-3})
+        >>> pf.finish()
+    """
+    if unknown:
+        raise _unknown_argument(next(iter(unknown)))
+    if attach:
+        raise UsageError(
+            "init(attach=True) is not available yet",
+            hint="run the script with `pf job run`, or leave attach out",
+        )
+    from ._opening import open_session
+
+    global _run
+    finish()
+    _run = open_session(total_train_steps, local_log_name, config)
+    _hook_process()
+
+
+def start_step() -> None:
+    """Begin a step: one optimizer update, whatever number of batches it takes.
+
+    Raises:
+        UsageError: Before init(), or the step before has not ended.
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> pf.start_step()
+        >>> pf.end_step()
+        >>> pf.finish()
+    """
+    _run.start_step()
+
+
+def end_step() -> None:
+    """End the step that start_step() began. What it returned for survives ``kill -9``.
+
+    Raises:
+        UsageError: Before init(), or without start_step().
+
+    Example:
+        See start_step().
+    """
+    _run.end_step()
+
+
+class TrainStep:
+    """The context that train_step() returns."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        _run.start_step()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            _run.end_step()
+        else:
+            _run.abandon_step()
+
+
+_train_step = TrainStep()
+
+
+def train_step() -> TrainStep:
+    """start_step() and end_step() as a context.
+
+    An exception inside passes through and leaves the step unfinished: it does not count, and
+    the next step has the same number.
+
+    Raises:
+        UsageError: Before init(), or the step before has not ended.
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init(total_train_steps=2)
+        >>> for _ in range(pf.current_step(), 2):
+        ...     with pf.train_step():
+        ...         pf.metric({"loss": 0.5})
+        >>> pf.current_step()
+        2
+        >>> pf.finish()
+    """
+    return _train_step
+
+
+def metric(values: Mapping[str, Any]) -> None:
+    """Record values of the current step; between steps, of the step that was done last.
+
+    What it returned for survives ``kill -9``. A tensor on a GPU is copied without a wait, and
+    survives once it has arrived. The disk being full is told once on stderr and counted in
+    status(); it never raises.
+
+    Args:
+        values: Names and values: numbers, strings, bools, and tensors, arrays or scalars of one
+            element. NaN and infinities are kept as such.
+
+    Raises:
+        UsageError: Before init(), a name that is not a string, or a value of another kind.
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> pf.metric({"loss": 0.25, "lr": 1e-3, "phase": "warm-up"})
+        >>> pf.finish()
+    """
+    _run.metric(values)
+
+
+def upload_checkpoint(path: str | os.PathLike[str] | None = None) -> Upload:
+    """Take checkpoint files as they are now, for upload as the checkpoint of the current step.
+
+    It returns when the files are copied aside (``.periflow`` in the checkpoint folder); they
+    may be overwritten or deleted at once. It never waits for the network. Outside a job it
+    does nothing.
+
+    Args:
+        path: A file or a folder. None: the files of CKPT_DIR that have changed since the last
+            upload. ``*.tmp`` and ``.tmp*`` in a folder are left out.
+
+    Returns:
+        The upload. Its ``error`` says why, if files could not be copied whole.
+
+    Raises:
+        UsageError: Before init(), or there is nothing at ``path``.
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> pf.upload_checkpoint().error is None
+        True
+        >>> pf.finish()
+    """
+    return _run.upload_checkpoint(path)
+
+
+def save_checkpoint(
+    state: object,
+    name: str = "checkpoint.pt",
+    *,
+    format: Literal["torch", "safetensors"] = "torch",
+) -> Upload:
+    """Write a checkpoint file and take it for upload.
+
+    The file appears whole or not at all, in CKPT_DIR; outside a job in CKPT_DIR or
+    ``./checkpoints``, without an upload.
+
+    Args:
+        state: What ``torch.save`` takes; for safetensors a dictionary of tensors.
+        name: The file's path inside the checkpoint folder.
+        format: ``"torch"`` or ``"safetensors"``.
+
+    Returns:
+        The upload. Its ``error`` says why, if the file could not be written.
+
+    Raises:
+        UsageError: Before init(), a name that leaves the folder, or an unknown format.
+        MissingExtraError: The format's library is not installed.
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> upload = pf.save_checkpoint({"step": 3}, "last.pt")  # doctest: +SKIP
+        >>> pf.finish()
+    """
+    return _run.save_checkpoint(state, name, format)
+
+
+def latest_checkpoint() -> Path | None:
+    """The checkpoint to resume from, on the local disk.
+
+    In a job: the newest one of this process, else the one that was restored for this attempt.
+    Outside a job: the newest one that save_checkpoint() wrote; asked before the first step, it
+    also makes the steps go on from there, as they do in a job.
+
+    Returns:
+        A file, or a folder if the checkpoint has several entries; None on a fresh start.
+
+    Raises:
+        UsageError: Before init().
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> path = pf.latest_checkpoint()
+        >>> if path is not None:
+        ...     state = torch.load(path)  # doctest: +SKIP
+        >>> pf.finish()
+    """
+    return _run.latest_checkpoint()
+
+
+def current_step() -> int:
+    """The step being done; between steps, the one done last; at first, what is done already.
+
+    Raises:
+        UsageError: Before init().
+
+    Example:
+        See train_step().
+    """
+    return _run.current_step()
+
+
+def is_emergency_save() -> bool:
+    """True at the one step at which every rank has to save, because the node will be taken.
+
+    Raises:
+        UsageError: Before init().
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> pf.is_emergency_save()
+        False
+        >>> pf.finish()
+    """
+    return _run.is_emergency_save()
+
+
+def should_stop() -> bool:
+    """True when the script should leave its loop and exit 0.
+
+    From the step of an emergency save on, or as soon as a stop is asked for.
+
+    Raises:
+        UsageError: Before init().
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> pf.should_stop()
+        False
+        >>> pf.finish()
+    """
+    return _run.should_stop()
+
+
+def deadline() -> float | None:
+    """When the node will be taken, in unix seconds; None if nobody has said so.
+
+    Raises:
+        UsageError: Before init().
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> pf.deadline() is None
+        True
+        >>> pf.finish()
+    """
+    return _run.deadline()
+
+
+def status() -> Status:
+    """How the run is doing: mode, step, and what was lost to trouble with the disk.
+
+    Raises:
+        UsageError: Before init().
+
+    Example:
+        >>> import periflow_sdk as pf
+        >>> pf.init()
+        >>> pf.status().lost_records
+        0
+        >>> pf.finish()
+    """
+    return _run.status()
+
+
+def finish() -> None:
+    """End the run. It is quick, may be called twice, and is called at a normal exit.
+
+    Values that are still on their way from a GPU get one second to arrive. A script that ends
+    with an exception does not finish its run.
+
+    Example:
+        See init().
+    """
+    global _run
+    if not isinstance(_run, _NoRun):
+        run, _run = _run, _NoRun("after finish()")
+        run.finish()
+
+
+def _hook_process() -> None:
+    global _is_hooked
+    if not _is_hooked:
+        _is_hooked = True
+        atexit.register(_at_exit)
+        os.register_at_fork(after_in_child=_in_forked_child)
+
+
+def _at_exit() -> None:
+    if isinstance(_run, _NoRun):
+        return
+    if hasattr(sys, "last_value"):  # the interpreter sets it for an exception nobody caught
+        _run.close()
+    else:
+        finish()
+
+
+def _in_forked_child() -> None:
+    if not isinstance(_run, _NoRun):
+        _run.leave_to_parent()
+
+
+def _unknown_argument(name: str) -> UsageError:
+    import difflib
+
+    known = ("total_train_steps", "local_log_name", "config", "attach")
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return UsageError(
+        f"init() has no argument {name!r}" + (f"; it is {nearest[0]!r}" if nearest else ""),
+        hint=f"init() takes {', '.join(known)}",
+    )
