@@ -36,6 +36,14 @@ class Cut:
     def size(self) -> int:
         return sum(segment.length for segment in self.segments)
 
+    def files_ending(self, files: Sequence[SourceFile]) -> list[int]:
+        """Numbers of the files whose last byte is in this chunk."""
+        return [
+            part.file
+            for part in self.segments
+            if part.offset + part.length == files[part.file].size
+        ]
+
 
 def cut_files(files: Sequence[SourceFile]) -> Iterator[tuple[Cut, ...]]:
     """Groups of chunks that hold whole files: a pack of small ones, or one large file.

@@ -1,0 +1,77 @@
+"""A fixed number of reused buffers: what bounds the memory of a transfer."""
+
+from __future__ import annotations
+
+import mmap
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from periflow_sdk.snapshots.manifest import MAX_CHUNK_BYTES
+
+
+class Cancelled(Exception):  # noqa: N818 - not a fault: another part of the transfer has failed
+    """The transfer ends; whoever waits or works stops quietly."""
+
+
+class BufferPool:
+    """Buffers of one chunk each, made when first needed and given back to the system at the end.
+
+    Args:
+        count: How many there are at most.
+        cancel: Ends waiting for a buffer.
+    """
+
+    def __init__(self, count: int, cancel: threading.Event) -> None:
+        self._cancel = cancel
+        self._unmade = count
+        self._lock = threading.Lock()
+        self._made: list[mmap.mmap] = []
+        self._free: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
+
+    def take(self) -> mmap.mmap:
+        """A buffer, as soon as one is free; hand it back with `give`.
+
+        Raises:
+            Cancelled: the transfer has ended meanwhile.
+        """
+        while True:
+            try:
+                return self._free.get_nowait()
+            except queue.Empty:
+                if fresh := self._make():
+                    return fresh
+            try:
+                return self._free.get(timeout=0.2)
+            except queue.Empty:
+                if self._cancel.is_set():
+                    raise Cancelled from None
+
+    def give(self, buffer: mmap.mmap) -> None:
+        self._free.put(buffer)
+
+    @contextmanager
+    def lend(self) -> Iterator[mmap.mmap]:
+        """A buffer for the length of the block."""
+        buffer = self.take()
+        try:
+            yield buffer
+        finally:
+            self.give(buffer)
+
+    def close(self) -> None:
+        """Give the memory back, once nobody uses a buffer any more."""
+        for buffer in self._made:
+            # A view that an error's traceback still holds keeps its buffer until that is gone.
+            with suppress(BufferError):
+                buffer.close()
+
+    def _make(self) -> mmap.mmap | None:
+        with self._lock:
+            if not self._unmade:
+                return None
+            self._unmade -= 1
+            buffer = mmap.mmap(-1, MAX_CHUNK_BYTES)
+            self._made.append(buffer)
+            return buffer

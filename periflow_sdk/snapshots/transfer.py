@@ -1,0 +1,186 @@
+"""What upload and download share: workers, tries with back-off, and an end for all at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urljoin
+
+from periflow_sdk.api.client import ApiClient
+from periflow_sdk.api.models import ChunkLocation
+from periflow_sdk.errors import IntegrityError, PeriFlowError
+from periflow_sdk.snapshots.buffer import BufferPool, Cancelled
+from periflow_sdk.snapshots.progress import Progress, Silence
+from periflow_sdk.snapshots.wire import TransferFault, Wire
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How hard a transfer tries. Memory is bounded by ``buffers`` times 16 MiB.
+
+    Args:
+        workers: Chunks under way at once.
+        buffers: Chunks in memory at once.
+        attempts: Tries for each chunk in all.
+        corrupt_attempts: The same for a chunk that comes with the wrong bytes.
+        stall_seconds: How long no byte may pass before a try is given up.
+        backoff_seconds: Wait after the first failed try; doubles each time, up to 10 s.
+    """
+
+    workers: int = 4
+    buffers: int = 7
+    attempts: int = 6
+    corrupt_attempts: int = 3
+    stall_seconds: float = 30.0
+    backoff_seconds: float = 0.25
+
+
+class Transfer:
+    """One upload or download under way: a pool of workers that fail together."""
+
+    def __init__(
+        self, client: ApiClient, project: str, progress: Progress | None, tuning: Tuning
+    ) -> None:
+        self.client = client
+        self.project = project
+        self.progress: Progress = progress or Silence()
+        self.cancel = threading.Event()
+        self.buffers = BufferPool(tuning.buffers, self.cancel)
+        self.wire = Wire(tuning.stall_seconds, self.cancel)
+        self._tuning = tuning
+        self._workers = ThreadPoolExecutor(tuning.workers, thread_name_prefix="periflow-transfer")
+        self._under_way: set[Future[None]] = set()
+
+    def __enter__(self) -> Transfer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.cancel.set()
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self.wire.close()
+        self.buffers.close()
+        if kind is Cancelled:
+            self._collect()
+
+    @property
+    def workers(self) -> int:
+        return self._tuning.workers
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Have a worker do this; raises what an earlier one has failed with."""
+        self._collect()
+        self._under_way.add(self._workers.submit(self._guarded, work))
+
+    def join(self) -> None:
+        """Wait until all is done; raises what the first failed one raised."""
+        wait(self._under_way, return_when=FIRST_EXCEPTION)
+        self._collect()
+
+    def attempt(self, chunk: str, work: Callable[[int], None]) -> None:
+        """Do it, and again with growing waits for as long as that may help.
+
+        Args:
+            chunk: The hash, for the message.
+            work: Gets the number of the try, from 0.
+
+        Raises:
+            PeriFlowError: the last try has failed too.
+        """
+        for number in range(self._tuning.attempts):
+            try:
+                work(number)
+            except TransferFault as fault:
+                tries = self._tuning.corrupt_attempts if fault.corrupt else self._tuning.attempts
+                if fault.is_final or number + 1 >= tries:
+                    raise _given_up(chunk, number + 1, fault) from fault
+                pause = min(self._tuning.backoff_seconds * 2**number, 10.0)
+                if self.cancel.wait(pause * random.uniform(0.5, 1.0)):
+                    raise Cancelled from None
+            else:
+                return
+
+    def url(self, location: ChunkLocation) -> str:
+        """The chunk's address; the embedded server may name it without its own."""
+        return urljoin(self.client.url + "/", location.url)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException:
+            self.cancel.set()
+            raise
+
+    def _collect(self) -> None:
+        """Forget what is done; raise a real error rather than that others were cancelled by it."""
+        done = {future for future in self._under_way if future.done()}
+        if any(_fault(future) for future in done):
+            wait(self._under_way)
+            faults = [fault for future in self._under_way if (fault := _fault(future))]
+            real = [fault for fault in faults if not isinstance(fault, Cancelled)]
+            raise (real or faults)[0]
+        self._under_way -= done
+
+
+def _fault(future: Future[None]) -> BaseException | None:
+    return None if future.cancelled() else future.exception()
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk, a quota or a limit on file sizes refused to take more."""
+    return error.errno in _FULL
+
+
+def disk_full(folder: Path, needed: int) -> PeriFlowError:
+    """The error for a disk that cannot take ``needed`` bytes more."""
+    free = free_bytes(folder)
+    return PeriFlowError(
+        f"The disk of {folder} is full: {_decimal(needed)} needed, {_decimal(free)} free.",
+        code="disk_full",
+        hint=f"Make room there (`df -h {folder}`) or choose another folder, then run it again.",
+        data={"needed": needed, "free": free, "folder": str(folder)},
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """What this user may still write there."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _given_up(chunk: str, tries: int, fault: TransferFault) -> PeriFlowError:
+    if fault.corrupt:
+        return IntegrityError(
+            f"Chunk {chunk} came with other bytes than its hash promises, {tries} times.",
+            hint="The stored copy is damaged; upload the same files again to another name.",
+            data={"chunk": chunk},
+        )
+    return PeriFlowError(
+        f"Chunk {chunk[:12]} could not be transferred in {tries} tries: {fault}",
+        code="transfer_failed",
+        hint="Run the same command again: it goes on where it stopped.",
+        data={"chunk": chunk, "status": fault.status},
+    )
+
+
+def _decimal(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

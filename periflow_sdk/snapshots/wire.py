@@ -1,0 +1,218 @@
+"""Bulk bytes over HTTP: a bare client that reads into and sends from reused buffers."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from periflow_sdk.errors import PeriFlowError
+from periflow_sdk.snapshots.buffer import Cancelled
+from periflow_sdk.snapshots.progress import Meter
+
+_PIECE_BYTES = 1024 * 1024
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class TransferFault(Exception):  # noqa: N818 - never leaves this package
+    """One try has failed.
+
+    Args:
+        reason: A few words for the message of the last try.
+        status: The answer's HTTP status, or None without an answer.
+        corrupt: Whether the bytes came and were the wrong ones.
+    """
+
+    def __init__(self, reason: str, status: int | None = None, *, corrupt: bool = False) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.corrupt = corrupt
+
+    @property
+    def is_final(self) -> bool:
+        """Whether trying again is pointless."""
+        return self.status in (400, 401, 405, 411, 413, 501)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
+class Wire:
+    """Sends and fetches chunks; keeps one connection a thread and host.
+
+    Args:
+        stall_seconds: How long no byte may pass before a try is given up.
+        cancel: Ends everything under way at the next piece.
+    """
+
+    def __init__(self, stall_seconds: float, cancel: threading.Event) -> None:
+        self._stall = stall_seconds
+        self._cancel = cancel
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[HTTPConnection] = []
+        self._tls: ssl.SSLContext | None = None
+
+    def put(self, url: str, body: memoryview, meter: Meter) -> None:
+        """PUT the bytes.
+
+        Raises:
+            TransferFault: this try has failed.
+            Cancelled: the transfer has ended meanwhile.
+        """
+        parts = urlsplit(url)
+        try:
+            connection = self._connection(parts)
+            self._send(connection, parts, body, meter)
+            response = connection.getresponse()
+            detail = response.read(4096)
+            response.read()
+        except (OSError, HTTPException) as error:
+            status = self._answer_given_early(parts)
+            self._drop(parts)
+            raise TransferFault(f"sending failed: {_reason(error)}", status) from error
+        except BaseException:
+            self._drop(parts)
+            raise
+        if response.status not in (200, 201, 204, 409, 412):
+            raise TransferFault(f"answer {response.status}: {detail[:200]!r}", response.status)
+
+    def get(self, url: str, buffer: memoryview, meter: Meter) -> None:
+        """GET exactly as many bytes as the buffer holds.
+
+        Raises:
+            TransferFault: this try has failed, or the answer has another length.
+            Cancelled: the transfer has ended meanwhile.
+        """
+        parts = urlsplit(url)
+        try:
+            connection = self._connection(parts)
+            connection.request("GET", self._target(parts), headers=_headers(parts))
+            response = connection.getresponse()
+            if response.status != 200:
+                raise TransferFault(f"answer {response.status}", response.status)
+            self._receive(response, buffer, meter)
+        except (OSError, HTTPException) as error:
+            self._drop(parts)
+            raise TransferFault(f"fetching failed: {_reason(error)}") from error
+        except BaseException:
+            self._drop(parts)
+            raise
+
+    def close(self) -> None:
+        """Close all connections; threads in the middle of something fail."""
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+
+    def _send(
+        self, connection: HTTPConnection, parts: SplitResult, body: memoryview, meter: Meter
+    ) -> None:
+        connection.putrequest("PUT", self._target(parts), skip_host=True)
+        for name, value in _headers(parts).items():
+            connection.putheader(name, value)
+        connection.putheader("Content-Type", "application/octet-stream")
+        connection.putheader("Content-Length", str(body.nbytes))
+        connection.endheaders()
+        # By pieces: a socket's time-out counts for one `sendall` as a whole.
+        for start in range(0, body.nbytes, _PIECE_BYTES):
+            self._check_cancelled()
+            connection.send(body[start : start + _PIECE_BYTES])
+            meter.reach(start)
+
+    def _receive(self, response: HTTPResponse, buffer: memoryview, meter: Meter) -> None:
+        if response.length is not None and response.length != buffer.nbytes:
+            raise TransferFault(f"{response.length} bytes came instead of {buffer.nbytes}")
+        position = 0
+        while position < buffer.nbytes:
+            self._check_cancelled()
+            count = response.readinto(buffer[position : position + _PIECE_BYTES])
+            if not count:
+                raise TransferFault(f"the answer ended after {position} bytes")
+            position += count
+            meter.reach(position)
+        if response.read(1):
+            raise TransferFault("the answer is too long")
+
+    def _answer_given_early(self, parts: SplitResult) -> int | None:
+        """The status of a server that refused before it had read the body."""
+        connection = self._kept().get((parts.scheme, parts.netloc))
+        if connection is None or connection.sock is None:
+            return None
+        try:
+            connection.sock.settimeout(1.0)
+            return connection.getresponse().status
+        except (OSError, HTTPException):
+            return None
+
+    def _connection(self, parts: SplitResult) -> HTTPConnection:
+        kept = self._kept()
+        key = (parts.scheme, parts.netloc)
+        if key not in kept:
+            kept[key] = self._connect(parts)
+            with self._lock:
+                self._open.append(kept[key])
+        return kept[key]
+
+    def _connect(self, parts: SplitResult) -> HTTPConnection:
+        host, port = parts.hostname or "", parts.port
+        proxy = _proxy(parts)
+        if parts.scheme == "https":
+            self._tls = self._tls or ssl.create_default_context()
+            if proxy is None:
+                return HTTPSConnection(host, port, timeout=self._stall, context=self._tls)
+            secure = HTTPSConnection(
+                proxy.hostname or "", proxy.port, timeout=self._stall, context=self._tls
+            )
+            secure.set_tunnel(host, port or 443)
+            return secure
+        if parts.scheme != "http":
+            raise PeriFlowError(f"The store's address has the scheme {parts.scheme!r}.")
+        if proxy is None:
+            return HTTPConnection(host, port, timeout=self._stall)
+        return HTTPConnection(proxy.hostname or "", proxy.port, timeout=self._stall)
+
+    def _target(self, parts: SplitResult) -> str:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if parts.scheme == "http" and _proxy(parts) is not None:
+            return f"http://{parts.netloc}{path}"
+        return path
+
+    def _drop(self, parts: SplitResult) -> None:
+        connection = self._kept().pop((parts.scheme, parts.netloc), None)
+        if connection is not None:
+            connection.close()
+            with self._lock:
+                if connection in self._open:
+                    self._open.remove(connection)
+
+    def _kept(self) -> dict[tuple[str, str], HTTPConnection]:
+        if not hasattr(self._local, "kept"):
+            self._local.kept = {}
+        kept: dict[tuple[str, str], HTTPConnection] = self._local.kept
+        return kept
+
+    def _check_cancelled(self) -> None:
+        if self._cancel.is_set():
+            raise Cancelled
+
+
+def _headers(parts: SplitResult) -> dict[str, str]:
+    return {"Host": parts.netloc.rpartition("@")[2], "Accept-Encoding": "identity"}
+
+
+def _proxy(parts: SplitResult) -> SplitResult | None:
+    host = parts.hostname or ""
+    if host in _LOOPBACK or proxy_bypass(host):
+        return None
+    address = getproxies().get(parts.scheme)
+    return urlsplit(address if "://" in address else f"http://{address}") if address else None
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or error.__class__.__name__
