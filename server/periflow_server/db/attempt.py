@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
+
+LIVE = ("allocating", "preparing", "running")
+"""Statuses of attempts that have not ended."""
 
 
 class Attempt(Base):
@@ -54,3 +57,53 @@ class Node(Base):
     exit_code: Mapped[int | None]
     registered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+def attempts_of(session: Session, job_id: str) -> list[Attempt]:
+    """The attempts of a job, oldest first."""
+    query = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
+    return list(session.scalars(query))
+
+
+def newest_attempt(session: Session, job_id: str) -> Attempt | None:
+    """The attempt of a job that runs, or ran last."""
+    query = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number.desc())
+    return session.scalars(query.limit(1)).first()
+
+
+def live_attempts(session: Session) -> list[Attempt]:
+    """All attempts that have not ended, oldest first."""
+    query = select(Attempt).where(Attempt.status.in_(LIVE)).order_by(Attempt.created_at)
+    return list(session.scalars(query))
+
+
+def nodes_of(session: Session, attempt_id: str) -> list[Node]:
+    """The nodes of an attempt, by rank."""
+    query = select(Node).where(Node.attempt_id == attempt_id).order_by(Node.rank)
+    return list(session.scalars(query))
+
+
+def node_ranked(session: Session, attempt_id: str, rank: int) -> Node | None:
+    """One node of an attempt."""
+    query = select(Node).where(Node.attempt_id == attempt_id, Node.rank == rank)
+    return session.scalars(query).first()
+
+
+def live_nodes(session: Session) -> list[tuple[Node, Attempt]]:
+    """The nodes of all attempts that have not ended."""
+    query = select(Node, Attempt).join(Attempt, Attempt.id == Node.attempt_id)
+    query = query.where(Attempt.status.in_(LIVE), Node.outcome.is_(None))
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def busy_devices(session: Session, vm: str) -> set[int]:
+    """Indices of the devices of a VM type that live attempts hold."""
+    from periflow_server.db.job import ACTIVE, Job
+
+    query = (
+        select(Node.devices)
+        .join(Attempt, Attempt.id == Node.attempt_id)
+        .join(Job, Job.id == Attempt.job_id)
+        .where(Attempt.status.in_(LIVE), Job.status.in_(ACTIVE), Job.vm == vm)
+    )
+    return {device for devices in session.scalars(query) for device in devices}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import BigInteger, ForeignKey, Index, Select, UniqueConstraint, select, tuple_
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
+from periflow_server.db.job import Job
 
 
 class Checkpoint(Base):
@@ -20,8 +21,8 @@ class Checkpoint(Base):
     __tablename__ = "checkpoints"
     __table_args__ = (
         UniqueConstraint("attempt_id", "upload_id"),
-        Index("ix_checkpoints_job", "job_id", "step"),
-        Index("ix_checkpoints_project", "project_id", "created_at"),
+        Index(None, "job_id", "step"),
+        Index(None, "project_id", "created_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -39,3 +40,88 @@ class Checkpoint(Base):
     duplicate_of: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+CheckpointRow = tuple[Checkpoint, int]
+"""A checkpoint and the number of its job."""
+Position = tuple[datetime, str]
+"""Where a page of the list ended: moment and id."""
+
+
+def checkpoints_of(
+    session: Session,
+    project_id: str,
+    *,
+    job_id: str | None = None,
+    after: Position | None = None,
+    limit: int,
+) -> list[CheckpointRow]:
+    """Checkpoints of the project or of one job, newest first."""
+    query = _shown(project_id).order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
+    if job_id is not None:
+        query = query.where(Checkpoint.job_id == job_id)
+    if after is not None:
+        query = query.where(tuple_(Checkpoint.created_at, Checkpoint.id) < after)
+    return [(row[0], row[1]) for row in session.execute(query.limit(limit))]
+
+
+def checkpoint_with_id(
+    session: Session, project_id: str, checkpoint_id: str
+) -> CheckpointRow | None:
+    """The checkpoint of this id."""
+    row = session.execute(_shown(project_id).where(Checkpoint.id == checkpoint_id)).first()
+    return (row[0], row[1]) if row else None
+
+
+def checkpoints_with_prefix(session: Session, project_id: str, prefix: str) -> list[CheckpointRow]:
+    """Some of the checkpoints whose id begins so."""
+    query = _shown(project_id).where(Checkpoint.id.startswith(prefix, autoescape=True))
+    return [(row[0], row[1]) for row in session.execute(query.limit(20))]
+
+
+def latest_checkpoint(session: Session, project_id: str) -> CheckpointRow | None:
+    """The newest checkpoint of the project that is ready."""
+    query = _shown(project_id).where(Checkpoint.status == "ready")
+    query = query.order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc()).limit(1)
+    row = session.execute(query).first()
+    return (row[0], row[1]) if row else None
+
+
+def newest_ready(session: Session, job_id: str) -> Checkpoint | None:
+    """What the job's next attempt starts from."""
+    query = select(Checkpoint).where(
+        Checkpoint.job_id == job_id,
+        Checkpoint.status == "ready",
+        Checkpoint.duplicate_of.is_(None),
+    )
+    query = query.order_by(Checkpoint.attempt_number.desc(), Checkpoint.step.desc())
+    return session.scalars(query.order_by(Checkpoint.created_at.desc()).limit(1)).first()
+
+
+def upload_of(session: Session, attempt_id: str, upload_id: str) -> Checkpoint | None:
+    """The checkpoint that an agent knows by its own id."""
+    query = select(Checkpoint).where(
+        Checkpoint.attempt_id == attempt_id, Checkpoint.upload_id == upload_id
+    )
+    return session.scalars(query).first()
+
+
+def same_content(session: Session, checkpoint: Checkpoint, snapshot_id: str) -> Checkpoint | None:
+    """A ready checkpoint of the same job and step with this snapshot, other than this one."""
+    query = select(Checkpoint).where(
+        Checkpoint.job_id == checkpoint.job_id,
+        Checkpoint.step == checkpoint.step,
+        Checkpoint.snapshot_id == snapshot_id,
+        Checkpoint.status == "ready",
+        Checkpoint.duplicate_of.is_(None),
+        Checkpoint.id != checkpoint.id,
+    )
+    return session.scalars(query.limit(1)).first()
+
+
+def _shown(project_id: str) -> Select[Checkpoint, int]:
+    return (
+        select(Checkpoint, Job.number)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Checkpoint.project_id == project_id, Checkpoint.duplicate_of.is_(None))
+    )

@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Select, UniqueConstraint, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
+from periflow_server.db.user import User
+
+ACTIVE = ("allocating", "preparing", "running", "stopping")
+"""Statuses of jobs that hold devices."""
 
 
 class Job(Base):
@@ -21,8 +25,8 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("project_id", "number"),
-        Index("ix_jobs_project_name", "project_id", "name"),
-        Index("ix_jobs_status", "status", "created_at"),
+        Index(None, "project_id", "name"),
+        Index(None, "status", "created_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -50,3 +54,69 @@ class Job(Base):
     eligible_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+JobRow = tuple[Job, str]
+"""A job and the name of the user who created it."""
+
+
+def next_number(session: Session, project_id: str) -> int:
+    """The number that the project's next job gets; ask inside the transaction that uses it."""
+    query = select(func.max(Job.number)).where(Job.project_id == project_id)
+    return (session.scalar(query) or 0) + 1
+
+
+def jobs_of(session: Session, project_id: str, *, before: int | None, limit: int) -> list[JobRow]:
+    """The project's jobs with numbers smaller than ``before``, newest first."""
+    query = _with_creator(project_id).order_by(Job.number.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Job.number < before)
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def job_numbered(session: Session, project_id: str, number: int) -> JobRow | None:
+    """The job of this number."""
+    return _first(session, _with_creator(project_id).where(Job.number == number))
+
+
+def job_with_id(session: Session, project_id: str, job_id: str) -> JobRow | None:
+    """The job of this id, if it is the project's."""
+    return _first(session, _with_creator(project_id).where(Job.id == job_id))
+
+
+def jobs_named(session: Session, project_id: str, name: str, *, limit: int = 20) -> list[JobRow]:
+    """The newest jobs of this name."""
+    query = _with_creator(project_id).where(Job.name == name)
+    query = query.order_by(Job.number.desc()).limit(limit)
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def jobs_with_prefix(session: Session, project_id: str, prefix: str) -> list[JobRow]:
+    """Some of the jobs whose id begins so."""
+    query = _with_creator(project_id).where(Job.id.startswith(prefix, autoescape=True)).limit(20)
+    return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def waiting_jobs(session: Session) -> list[Job]:
+    """All waiting jobs, in the order in which they get devices."""
+    query = select(Job).where(Job.status == "waiting").order_by(Job.created_at, Job.id)
+    return list(session.scalars(query))
+
+
+def active_jobs(session: Session) -> list[Job]:
+    """The jobs that hold devices, oldest first."""
+    query = select(Job).where(Job.status.in_(ACTIVE)).order_by(Job.created_at, Job.id)
+    return list(session.scalars(query))
+
+
+def _with_creator(project_id: str) -> Select[Job, str]:
+    return (
+        select(Job, User.username)
+        .join(User, User.id == Job.created_by)
+        .where(Job.project_id == project_id)
+    )
+
+
+def _first(session: Session, query: Select[Job, str]) -> JobRow | None:
+    row = session.execute(query).first()
+    return (row[0], row[1]) if row else None

@@ -37,7 +37,7 @@ class MetricChunk(Base):
     """
 
     __tablename__ = "metric_chunks"
-    __table_args__ = (Index("ix_metric_chunks_series", "series_id", "attempt", "id"),)
+    __table_args__ = (Index(None, "series_id", "attempt", "id"),)
 
     id: Mapped[int] = mapped_column(_BigKey, primary_key=True, autoincrement=True)
     series_id: Mapped[int] = mapped_column(ForeignKey("metric_series.id"))

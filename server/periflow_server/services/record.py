@@ -73,7 +73,7 @@ def _add(batch: Batch, record: dict[str, Any]) -> None:
         if batch.first_step is None or step < batch.first_step:
             batch.first_step = step
     elif kind == "metric":
-        _add_metrics(batch.series, _step(record["s"]), float(record["w"]), record["m"])
+        _add_metrics(batch.series, _step(record["s"]), _time(record["w"]), record["m"])
     elif kind == "init":
         total = record.get("total")
         if total is not None:
@@ -89,6 +89,12 @@ def _step(value: Any) -> int:
     if type(value) is not int or not 0 <= value < _LARGEST_STEP:
         raise ValueError("no step")
     return value
+
+
+def _time(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError("no time")
+    return float(value)
 
 
 def _add_metrics(

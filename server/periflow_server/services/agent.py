@@ -1,0 +1,146 @@
+"""What agents ask and tell; every call may come twice."""
+
+from __future__ import annotations
+
+from periflow_sdk.api import models as m
+from periflow_sdk.api.jobfile import JobSpec
+from periflow_server.db.attempt import Attempt, Node, nodes_of
+from periflow_server.db.base import Session, utcnow
+from periflow_server.db.checkpoint import Checkpoint
+from periflow_server.db.event import add_event, find_event
+from periflow_server.db.job import Job
+from periflow_server.services import attempt as attempts
+from periflow_server.services.token import AttemptIdentity
+
+GRACE_SECONDS = 30.0
+"""How long a command may take to end after it was told to."""
+
+
+def assignment(session: Session, identity: AttemptIdentity) -> m.Assignment:
+    """Everything the agent of one node needs."""
+    job, attempt, node = attempts.of_agent(session, identity)
+    spec = JobSpec.model_validate(job.spec)
+    workspace = None
+    if job.workspace_snapshot_id is not None:
+        workspace = m.WorkspaceMount(
+            snapshot_id=job.workspace_snapshot_id,
+            name=job.workspace_name or job.name,
+            mount_path=spec.job_setting.workspace.mount_path,
+        )
+    return m.Assignment(
+        job_id=job.id,
+        job=job.number,
+        name=job.name,
+        project_id=job.project_id,
+        attempt=attempt.number,
+        node_rank=node.rank,
+        num_nodes=len(nodes_of(session, attempt.id)),
+        devices_per_node=len(node.devices),
+        devices=node.devices,
+        device=job.device,
+        spec=spec,
+        shell=m.ShellEnvironment.model_validate(job.shell),
+        workspace=workspace,
+        data=[m.DataMount.model_validate(mount) for mount in job.datasets],
+        restore=_restore_point(session, attempt),
+        grace_seconds=GRACE_SECONDS,
+    )
+
+
+def _restore_point(session: Session, attempt: Attempt) -> m.RestorePoint | None:
+    if attempt.restore_checkpoint_id is None:
+        return None
+    checkpoint = session.get_one(Checkpoint, attempt.restore_checkpoint_id)
+    return m.RestorePoint(
+        checkpoint_id=checkpoint.id,
+        snapshot_id=str(checkpoint.snapshot_id),
+        step=checkpoint.step,
+    )
+
+
+def register(session: Session, identity: AttemptIdentity, body: m.AgentRegister) -> m.Rendezvous:
+    """Note where an agent is; the attempt prepares once the whole gang is there."""
+    job, attempt, node = attempts.of_agent(session, identity)
+    node.hostname, node.address = body.hostname, body.address
+    node.port, node.pid = body.port, body.pid
+    node.registered_at = node.registered_at or utcnow()
+    _hear(node)
+    gang = nodes_of(session, attempt.id)
+    if any(member.registered_at is None for member in gang):
+        return m.Rendezvous(ready=False)
+    attempts.prepare(session, job, attempt)
+    return m.Rendezvous(
+        ready=True, master_addr=gang[0].address or "", master_port=gang[0].port or 0
+    )
+
+
+def heartbeat(session: Session, identity: AttemptIdentity, body: m.AgentHeartbeat) -> m.AgentOrders:
+    """Note that an agent lives and how far it is, and tell it what is wanted."""
+    job, attempt, node = attempts.of_agent(session, identity)
+    _hear(node)
+    node.phase = body.phase
+    if body.phase == "preparing":
+        attempts.prepare(session, job, attempt)
+    else:
+        attempts.run(session, job, attempt)
+    note_progress(job, body.step, body.total_steps)
+    return m.AgentOrders(stop=job.status == "stopping")
+
+
+def note_progress(job: Job, step: int | None, total_steps: int | None) -> None:
+    """The current attempt has finished ``step``; None says nothing."""
+    if step is not None and step > (job.step or 0):
+        job.step = step
+    if total_steps:
+        job.total_steps = total_steps
+
+
+def report(session: Session, identity: AttemptIdentity, body: m.AgentEvent) -> None:
+    """Put a word of the agent into the job's history, once."""
+    job, attempt, _ = attempts.of_agent(session, identity)
+    known = find_event(session, job.id, body.kind, attempt=attempt.number, message=body.message)
+    if known is None:
+        add_event(session, job.id, body.kind, body.message, attempt=attempt.number)
+
+
+def finish(session: Session, identity: AttemptIdentity, body: m.AgentFinish) -> None:
+    """A node's command has ended; the attempt ends with its last node, or with the first bad one.
+
+    A node that was told to stop and then left with an error was stopped.
+    """
+    job, attempt, node = attempts.of_agent(session, identity)
+    outcome = body.outcome
+    if outcome == "exited" and body.exit_code and job.status == "stopping":
+        outcome = "stopped"
+    node.outcome, node.exit_code = outcome, body.exit_code
+    if outcome == "lost":
+        attempts.lose(session, job, attempt, "node-lost", body.reason or "its node was lost")
+    elif outcome == "error" or (outcome == "exited" and body.exit_code != 0):
+        job.log_tail = [line[:4096] for line in body.log_tail[-attempts.LOG_TAIL_LINES :]]
+        attempts.fail(session, job, attempt, _reason(body), body.exit_code)
+    else:
+        _finish_gang(session, job, attempt)
+
+
+def _finish_gang(session: Session, job: Job, attempt: Attempt) -> None:
+    gang = nodes_of(session, attempt.id)
+    if any(member.outcome is None for member in gang):
+        return
+    stopped = [member for member in gang if member.outcome == "stopped"]
+    if stopped:
+        attempts.stop(session, job, attempt, stopped[0].exit_code)
+    else:
+        attempts.succeed(session, job, attempt)
+
+
+def _reason(body: m.AgentFinish) -> str:
+    if body.reason:
+        return body.reason.rstrip(".")
+    if body.exit_code is None:
+        return "the end of the command is unknown"
+    return attempts.exit_reason(body.exit_code)
+
+
+def _hear(node: Node) -> None:
+    node.heartbeat_at = utcnow()
+    node.starts = 0
