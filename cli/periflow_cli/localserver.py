@@ -156,18 +156,31 @@ class LocalServer:
         return None
 
     def _start(self) -> tuple[Running, bool]:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.home, self.folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._start_lock():
-            # Another `pf` may have started it while this one waited for the lock.
-            if running := self.find():
-                return running, False
-            if self.holds_lock():
-                return self._wait(None), False
-            return self._wait(self._spawn()), True
+            process: subprocess.Popen[bytes] | None = None
+            deadline = time.monotonic() + START_SECONDS
+            while time.monotonic() < deadline:
+                # Another `pf` may have started it while this one waited for the lock.
+                if running := self.find():
+                    return running, process is not None
+                if process is None and not self.holds_lock():
+                    process = self._spawn()
+                elif process is not None and process.poll() is not None:
+                    raise self._died(process.returncode)
+                time.sleep(_POLL_SECONDS)
+        raise ServerUnreachableError(
+            f"The local server has not answered for {START_SECONDS:.0f} seconds.",
+            code="server_silent",
+            hint="`pf server logs` says more; `pf server stop`, then try again.",
+        )
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "periflow_server", "serve", "--embedded"]
-        with self.log.open("ab") as log:
+        with os.fdopen(
+            os.open(self.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "a"
+        ) as log:
             return subprocess.Popen(
                 [*command, "--home", str(self.home)],
                 stdin=subprocess.DEVNULL,
@@ -176,20 +189,6 @@ class LocalServer:
                 cwd="/",
                 start_new_session=True,
             )
-
-    def _wait(self, process: subprocess.Popen[bytes] | None) -> Running:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if running := self.find():
-                return running
-            if process is not None and process.poll() is not None:
-                raise self._died(process.returncode)
-            time.sleep(_POLL_SECONDS)
-        raise ServerUnreachableError(
-            f"The local server has not answered for {START_SECONDS:.0f} seconds.",
-            code="server_silent",
-            hint=f"See `pf server logs`, or `pf server stop` and try again. ({self.log})",
-        )
 
     def _died(self, code: int) -> ServerUnreachableError:
         lines = " | ".join(line.strip() for line in self.last_lines(5) if line.strip())

@@ -32,10 +32,15 @@ def unknown(
 def known(
     noun: str, name: str, candidates: Callable[[], Iterable[str]], command: str
 ) -> Iterator[None]:
-    """Turn the server's "not found" of one name into the error of ``unknown``."""
+    """Turn the server's "not found" of one name into the error of ``unknown``.
+
+    A name that could not be part of an address is not asked for.
+    """
     try:
+        if not name.strip("./") or "/" in name:
+            raise NotFoundError(name)
         yield
     except NotFoundError as error:
-        if not error.code.startswith(noun.split()[0].lower()):
+        if error.code not in ("not_found", f"{noun.split()[0].lower()}_not_found"):
             raise
         raise unknown(noun, name, candidates(), command) from error

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import RenderableType
 
+    from periflow_cli.section import Section
+
 
 class Output:
     """Prints for one run of `pf`.
@@ -71,16 +73,18 @@ class Output:
         for row in (columns, *rows):
             self.line("\t".join(_one_line(cell) for cell in row))
 
-    def fields(self, title: str, pairs: Sequence[tuple[str, str]]) -> None:
-        """A panel of names and values; in a pipe a title and a line a pair."""
+    def sections(self, *sections: Section) -> None:
+        """Panels of one width; in a pipe a title and plain lines each, a blank line between."""
         if self.boxes:
-            from periflow_cli.render import fields_panel
+            from periflow_cli.render import panels
 
-            self.show(fields_panel(title, pairs))
+            self.show(*panels(sections))
             return
-        self.line(title)
-        for name, value in pairs:
-            self.line(f"{name}\t{_one_line(value)}")
+        for number, section in enumerate(sections):
+            if number:
+                self.line()
+            for line in (section.title, *section.lines()):
+                self.line(line)
 
     def show(self, *renderables: RenderableType) -> None:
         """Rich renderables, as wide as the terminal (or COLUMNS) allows."""

@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from periflow_cli.moment import size_text
+from periflow_cli.section import Fields, Files
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from periflow_cli.section import Section
 
 PANEL_WIDTH = 66
 
@@ -43,56 +45,56 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = ""
     return grid
 
 
-def panel(title: str, body: RenderableType, content_width: int = 0) -> Panel:
-    """A titled box: as wide as the tutorial's, wider for wide content, never beyond the terminal.
+def panels(sections: Sequence[Section]) -> list[Panel]:
+    """A titled box a section, all of one width.
 
-    Args:
-        content_width: Cells the widest line of ``body`` needs.
+    As wide as the tutorial's, wider for wide content, never beyond the terminal.
     """
+    drawn = [(section.title, *_body(section)) for section in sections]
     terminal = shutil.get_terminal_size().columns
-    return Panel(body, title=title, width=min(max(PANEL_WIDTH, content_width + 4), terminal))
+    width = min(max(PANEL_WIDTH, *(cells + 4 for _, _, cells in drawn)), terminal)
+    return [Panel(body, title=title, width=width) for title, body, _ in drawn]
 
 
-def fields_panel(title: str, pairs: Sequence[tuple[str, str]], content_width: int = 0) -> Panel:
-    """A panel of names and values."""
+def _body(section: Section) -> tuple[RenderableType, int]:
+    """What stands in the box, and how many cells it would like."""
+    if isinstance(section, Fields):
+        return _grid(section.pairs)
+    if isinstance(section, Files):
+        return _tree(section.entries)
+    width = max((cell_len(line) for line in section.text), default=0)
+    return Text("\n".join(section.text)), width
+
+
+def _grid(pairs: Sequence[tuple[str, str]]) -> tuple[Table, int]:
     grid = Table(box=None, show_header=False)
     grid.add_column("name", style="dim bold", no_wrap=True)
     grid.add_column("value", overflow="fold")
     for name, value in pairs:
         grid.add_row(name, Text(value, style=_STATUS_STYLES.get(value, "")))
-    return panel(title, grid, max(content_width, fields_width(pairs)))
-
-
-def fields_width(pairs: Sequence[tuple[str, str]]) -> int:
-    """Cells that the rows of a fields panel need."""
     names = max((cell_len(name) for name, _ in pairs), default=0)
-    return names + max((cell_len(value) for _, value in pairs), default=0) + 4
+    return grid, names + max((cell_len(value) for _, value in pairs), default=0) + 4
 
 
-def file_tree(files: Iterable[tuple[str, int | None]]) -> tuple[Tree, int]:
-    """A tree of relative POSIX paths with sizes (None: an empty folder), and its width in cells."""
+def _tree(entries: Iterable[tuple[str, str | None]]) -> tuple[Tree, int]:
     tree = Tree("/")
     folders: dict[str, Tree] = {"": tree}
-    width = 1
-    for path, size in files:
+    widths = [1]
+
+    def folder(path: str) -> Tree:
+        if path not in folders:
+            parent, _, name = path.rpartition("/")
+            folders[path] = leaf(parent, path, f"📂 {name}")
+        return folders[path]
+
+    def leaf(parent: str, path: str, label: str) -> Tree:
+        widths.append(4 * (path.count("/") + 1) + cell_len(label))
+        return folder(parent).add(Text(label))
+
+    for path, note in entries:
         parent, _, name = path.rpartition("/")
-        label = f"{name} ({size_text(size)})" if size is not None else f"📂 {name}"
-        node = _folder(folders, parent).add(Text(label))
-        if size is None:
-            folders[path] = node
-        depth = path.count("/") + 1
-        parts = max(4 * depth + cell_len(label), *_folder_widths(parent))
-        width = max(width, parts)
-    return tree, width
-
-
-def _folder(folders: dict[str, Tree], path: str) -> Tree:
-    if path not in folders:
-        parent, _, name = path.rpartition("/")
-        folders[path] = _folder(folders, parent).add(Text(f"📂 {name}"))
-    return folders[path]
-
-
-def _folder_widths(path: str) -> list[int]:
-    parts = path.split("/") if path else []
-    return [4 * (depth + 1) + cell_len(f"📂 {name}") for depth, name in enumerate(parts)] or [0]
+        if note is None:
+            folder(path)
+        else:
+            leaf(parent, path, f"{name} ({note})")
+    return tree, max(widths)

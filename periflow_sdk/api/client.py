@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, TypeAdapter
@@ -138,10 +139,10 @@ class ApiClient:
 
     def dataset(self, project: str, name: str) -> m.Dataset:
         """By name or id."""
-        return self._get(f"projects/{project}/datasets/{name}", m.Dataset)
+        return self._get(f"projects/{project}/datasets/{_segment(name)}", m.Dataset)
 
     def delete_dataset(self, project: str, name: str) -> None:
-        self._request("DELETE", f"projects/{project}/datasets/{name}")
+        self._request("DELETE", f"projects/{project}/datasets/{_segment(name)}")
 
     # jobs
 
@@ -157,10 +158,10 @@ class ApiClient:
 
     def job(self, project: str, number: int | str) -> m.JobDetail:
         """By number, name, id, unique id prefix or ``latest``."""
-        return self._get(f"projects/{project}/jobs/{number}", m.JobDetail)
+        return self._get(f"projects/{project}/jobs/{_segment(number)}", m.JobDetail)
 
     def stop_job(self, project: str, number: int | str) -> m.Job:
-        return self._post(f"projects/{project}/jobs/{number}/stop", m.Job, None)
+        return self._post(f"projects/{project}/jobs/{_segment(number)}/stop", m.Job, None)
 
     def job_log(
         self,
@@ -179,10 +180,12 @@ class ApiClient:
         params: dict[str, Any] = {"limit": limit, "tail": tail, "wait": wait_seconds}
         if cursor:
             params["cursor"] = cursor
-        return self._get(f"projects/{project}/jobs/{number}/log", m.LogPage, params=params)
+        return self._get(
+            f"projects/{project}/jobs/{_segment(number)}/log", m.LogPage, params=params
+        )
 
     def metric_names(self, project: str, number: int | str) -> list[m.MetricName]:
-        return self._list(f"projects/{project}/jobs/{number}/metrics", m.MetricName)
+        return self._list(f"projects/{project}/jobs/{_segment(number)}/metrics", m.MetricName)
 
     def metric_series(
         self,
@@ -205,7 +208,7 @@ class ApiClient:
             params["max_points"] = max_points
         if last is not None:
             params["last"] = last
-        path = f"projects/{project}/jobs/{number}/metrics/series"
+        path = f"projects/{project}/jobs/{_segment(number)}/metrics/series"
         return self._get(path, m.MetricSeries, params=params)
 
     # checkpoints
@@ -217,7 +220,7 @@ class ApiClient:
 
     def checkpoint(self, project: str, checkpoint: str) -> m.Checkpoint:
         """By id, unique id prefix or ``latest``."""
-        return self._get(f"projects/{project}/checkpoints/{checkpoint}", m.Checkpoint)
+        return self._get(f"projects/{project}/checkpoints/{_segment(checkpoint)}", m.Checkpoint)
 
     # the node agent, with its job token
 
@@ -340,3 +343,8 @@ def _problem(response: httpx.Response) -> dict[str, Any]:
     if isinstance(document, dict):
         return document
     return {"title": f"{response.request.url} answered {response.status_code}"}
+
+
+def _segment(reference: int | str) -> str:
+    """A name as one part of a path, whatever characters it has."""
+    return quote(str(reference), safe="")

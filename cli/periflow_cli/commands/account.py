@@ -109,14 +109,15 @@ def log_out(invocation: Invocation, /) -> None:
 @click.pass_obj
 def who_am_i(invocation: Invocation, /, as_json: bool) -> None:
     """Show who is logged in."""
+    from periflow_cli.section import Fields
+
     output = invocation.output
     user = invocation.connect().client.me()
     if as_json:
         output.json(user)
     else:
-        output.fields(
-            "My Info", [("Name", user.name), ("Username", user.username), ("Email", user.email)]
-        )
+        pairs = [("Name", user.name), ("Username", user.username), ("Email", user.email)]
+        output.sections(Fields("My Info", pairs))
 
 
 def _password(invocation: Invocation, from_stdin: bool, *, new: bool) -> str:

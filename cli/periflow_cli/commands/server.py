@@ -59,6 +59,7 @@ def stop_server(invocation: Invocation, /) -> None:
 def show_status(invocation: Invocation, /, as_json: bool) -> None:
     """Show the local server; exit code 1 when it does not run. Starts nothing."""
     from periflow_cli.localserver import LocalServer
+    from periflow_cli.section import Fields
     from periflow_sdk.environment import home
 
     output = invocation.output
@@ -74,7 +75,7 @@ def show_status(invocation: Invocation, /, as_json: bool) -> None:
             ("Version", running.version),
             ("Data", running.data_dir),
         ]
-        output.fields("Local server", pairs)
+        output.sections(Fields("Local server", pairs))
     else:
         output.line(f"The local server does not run (data in {local.folder}).")
         output.hint("pf server start")

@@ -1,0 +1,51 @@
+"""What a `view` command shows: titled sections of names and values, files, or text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Names and values."""
+
+    title: str
+    pairs: Sequence[tuple[str, str]]
+
+    def lines(self) -> list[str]:
+        """Plain lines, a tab between name and value."""
+        return [f"{name}\t{_one_line(value)}" for name, value in self.pairs]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Relative POSIX paths with what stands in brackets behind each (None: a folder)."""
+
+    title: str
+    entries: Sequence[tuple[str, str | None]]
+
+    def lines(self) -> list[str]:
+        """A line a path."""
+        return [
+            f"{path} ({note})" if note is not None else f"{path}/" for path, note in self.entries
+        ]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Text as it is."""
+
+    title: str
+    text: Sequence[str]
+
+    def lines(self) -> list[str]:
+        """The text."""
+        return list(self.text)
+
+
+Section = Fields | Files | Lines
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n"))
