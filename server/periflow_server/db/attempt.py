@@ -8,6 +8,7 @@ from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
+from periflow_server.db.job import Job
 
 LIVE = ("allocating", "preparing", "running")
 """Statuses of attempts that have not ended."""
@@ -98,12 +99,10 @@ def live_nodes(session: Session) -> list[tuple[Node, Attempt]]:
 
 def busy_devices(session: Session, vm: str) -> set[int]:
     """Indices of the devices of a VM type that live attempts hold."""
-    from periflow_server.db.job import ACTIVE, Job
-
     query = (
         select(Node.devices)
         .join(Attempt, Attempt.id == Node.attempt_id)
         .join(Job, Job.id == Attempt.job_id)
-        .where(Attempt.status.in_(LIVE), Job.status.in_(ACTIVE), Job.vm == vm)
+        .where(Attempt.status.in_(LIVE), Job.vm == vm)
     )
     return {device for devices in session.scalars(query) for device in devices}

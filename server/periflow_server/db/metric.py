@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    UniqueConstraint,
+    null,
+    select,
+)
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base
 
@@ -51,6 +62,21 @@ class MetricChunk(Base):
     values: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class ChunkHead(NamedTuple):
+    """A chunk of ``size`` points without its columns; ``extremes`` only where asked for."""
+
+    id: int
+    attempt: int
+    size: int
+    min_step: int
+    max_step: int
+    extremes: bytes | None
+
+
+Columns = tuple[bytes, bytes, bytes]
+"""Steps, times and values of a chunk, packed."""
+
+
 class JournalOffset(Base):
     """How much of a journal segment is stored; advanced with the points, in one transaction."""
 
@@ -60,3 +86,61 @@ class JournalOffset(Base):
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     segment: Mapped[str] = mapped_column(primary_key=True)
     offset: Mapped[int] = mapped_column(BigInteger)
+
+
+def journal_offset(session: Session, attempt_id: str, rank: int, segment: str) -> JournalOffset:
+    """How much of the segment is stored; a new row for one that is not known yet."""
+    row = session.get(JournalOffset, (attempt_id, rank, segment))
+    if row is None:
+        row = JournalOffset(attempt_id=attempt_id, rank=rank, segment=segment, offset=0)
+        session.add(row)
+    return row
+
+
+def series_of(session: Session, job_id: str, *, rank: int | None = None) -> list[MetricSeries]:
+    """All series of a job, or of one rank of it, by name."""
+    query = select(MetricSeries).where(MetricSeries.job_id == job_id)
+    if rank is not None:
+        query = query.where(MetricSeries.rank == rank)
+    return list(session.scalars(query.order_by(MetricSeries.name, MetricSeries.rank)))
+
+
+def series_named(session: Session, job_id: str, rank: int, name: str) -> list[MetricSeries]:
+    """The series of this name: of numbers, of texts, or both (numbers first)."""
+    query = select(MetricSeries).where(
+        MetricSeries.job_id == job_id, MetricSeries.rank == rank, MetricSeries.name == name
+    )
+    return list(session.scalars(query.order_by(MetricSeries.kind)))
+
+
+def open_chunks(session: Session, series: Iterable[MetricSeries]) -> dict[int, MetricChunk]:
+    """The chunks that still grow, by series."""
+    ids = [one.open_chunk_id for one in series if one.open_chunk_id is not None]
+    found: dict[int, MetricChunk] = {}
+    for start in range(0, len(ids), 500):
+        query = select(MetricChunk).where(MetricChunk.id.in_(ids[start : start + 500]))
+        found.update({chunk.series_id: chunk for chunk in session.scalars(query)})
+    return found
+
+
+def chunk_heads(session: Session, series_id: int, *, extremes: bool = False) -> list[ChunkHead]:
+    """The chunks of a series in the order they came, without their large columns."""
+    blob = MetricChunk.extremes if extremes else null()
+    query = select(
+        MetricChunk.id,
+        MetricChunk.attempt,
+        MetricChunk.count,
+        MetricChunk.min_step,
+        MetricChunk.max_step,
+        blob,
+    )
+    query = query.where(MetricChunk.series_id == series_id)
+    rows = session.execute(query.order_by(MetricChunk.attempt, MetricChunk.id))
+    return [ChunkHead(*row) for row in rows]
+
+
+def chunk_columns(session: Session, series_id: int, first_id: int) -> dict[int, Columns]:
+    """Steps, times and values of a series' chunks from ``first_id`` on, by chunk."""
+    query = select(MetricChunk.id, MetricChunk.steps, MetricChunk.times, MetricChunk.values)
+    query = query.where(MetricChunk.series_id == series_id, MetricChunk.id >= first_id)
+    return {row[0]: (row[1], row[2], row[3]) for row in session.execute(query)}

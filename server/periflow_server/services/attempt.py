@@ -8,7 +8,8 @@ from typing import Literal
 
 from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.errors import ConflictError
-from periflow_server.db.attempt import LIVE, Attempt, Node, node_ranked
+from periflow_server.db.attempt import LIVE as LIVE
+from periflow_server.db.attempt import Attempt, Node, node_ranked
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event

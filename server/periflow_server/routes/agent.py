@@ -1,0 +1,109 @@
+"""What node agents call with their job tokens. Every call may be repeated."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from periflow_sdk.api import models as m
+from periflow_sdk.errors import InvalidRequestError
+from periflow_server.routes.dependencies import CurrentAttempt, CurrentStore, Db
+from periflow_server.services import agent as service
+from periflow_server.services import checkpoint, journal, log, record
+
+router = APIRouter(prefix="/agent", tags=["agent"])
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+Body = Annotated[bytes, Depends(_body)]
+Offset = Annotated[int, Query(ge=0, lt=2**62)]
+
+
+@router.get("/assignment")
+def assignment(identity: CurrentAttempt, database: Db) -> m.Assignment:
+    """Everything the agent needs to run its node."""
+    with database.read() as session:
+        return service.assignment(session, identity)
+
+
+@router.post("/register")
+def register(identity: CurrentAttempt, body: m.AgentRegister, database: Db) -> m.Rendezvous:
+    """Say where the agent is; ``ready`` once the whole gang has."""
+    with database.write() as session:
+        return service.register(session, identity, body)
+
+
+@router.post("/heartbeat")
+def heartbeat(identity: CurrentAttempt, body: m.AgentHeartbeat, database: Db) -> m.AgentOrders:
+    """Say that the agent lives; hear what is wanted."""
+    with database.write() as session:
+        return service.heartbeat(session, identity, body)
+
+
+@router.post("/events", status_code=204)
+def report_event(identity: CurrentAttempt, body: m.AgentEvent, database: Db) -> None:
+    """Put a word into the job's history."""
+    with database.write() as session:
+        service.report(session, identity, body)
+
+
+@router.post("/journal")
+def ship_journal(
+    identity: CurrentAttempt,
+    database: Db,
+    body: Body,
+    rank: Annotated[int, Query(ge=0, lt=1 << 20)],
+    segment: Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,64}$")],
+    offset: Offset,
+) -> m.Accepted:
+    """Take whole lines of a segment. What follows the last newline is left for the next time."""
+    whole = body[: body.rfind(b"\n") + 1]
+    batch = record.read(whole)
+    with database.write() as session:
+        accepted = journal.store(session, identity, rank, segment, offset, len(whole), batch)
+    return m.Accepted(offset=accepted)
+
+
+@router.post("/log")
+def ship_log(
+    identity: CurrentAttempt, database: Db, store: CurrentStore, body: Body, offset: Offset
+) -> m.Accepted:
+    """Take output of the command."""
+    with database.write() as session:
+        accepted = log.append(session, identity, offset, body)
+    log.seal(database, store, identity)
+    return m.Accepted(offset=accepted)
+
+
+@router.post("/checkpoints", status_code=201)
+def start_checkpoint(
+    identity: CurrentAttempt, body: m.CheckpointStart, database: Db
+) -> m.Checkpoint:
+    """Announce a checkpoint that was staged."""
+    with database.write() as session:
+        return checkpoint.start(session, identity, body)
+
+
+@router.post("/checkpoints/{upload_id}/commit")
+def commit_checkpoint(
+    identity: CurrentAttempt, upload_id: str, body: m.CheckpointCommit, database: Db
+) -> m.Checkpoint:
+    """Publish a checkpoint, or say that it failed."""
+    with database.write() as session:
+        return checkpoint.commit(session, identity, upload_id, body)
+
+
+@router.post("/finish", status_code=204)
+def finish_attempt(
+    identity: CurrentAttempt, body: m.AgentFinish, database: Db, request: Request
+) -> None:
+    """Say that the command has ended and everything it left is here."""
+    if body.outcome == "exited" and body.exit_code is None:
+        raise InvalidRequestError("An exit needs its exit_code.")
+    with database.write() as session:
+        service.finish(session, identity, body)
+    request.app.state.wake.set()

@@ -1,0 +1,81 @@
+"""Jobs of a project."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from periflow_sdk.api import models as m
+from periflow_server.permissions import Action
+from periflow_server.routes.dependencies import (
+    CurrentStore,
+    Cursor,
+    Db,
+    Limit,
+    Once,
+    Page,
+    project_access,
+)
+from periflow_server.services import job as service
+from periflow_server.services.access import ProjectAccess
+
+router = APIRouter(prefix="/projects/{project}/jobs", tags=["jobs"])
+
+
+@router.post("", status_code=201, response_model=m.Job)
+def create_job(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_RUN)],
+    body: m.JobCreate,
+    once: Once,
+    request: Request,
+) -> Response:
+    """Put a job into the queue."""
+    answer = once(
+        access.user_id,
+        lambda session: service.create(session, access.project_id, access.user_id, body),
+    )
+    request.app.state.wake.set()
+    return answer
+
+
+@router.get("")
+def list_jobs(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_READ)],
+    database: Db,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Page[m.Job]:
+    """The project's jobs, newest first."""
+    with database.read() as session:
+        items, following = service.list_jobs(session, access.project_id, cursor=cursor, limit=limit)
+    return Page(items=items, next_cursor=following)
+
+
+@router.get("/{job}")
+def job(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_READ)],
+    job: str,
+    database: Db,
+    store: CurrentStore,
+) -> m.JobDetail:
+    """One job by number, name, id, unique id prefix or ``latest``."""
+    with database.read() as session:
+        return service.detail(session, store, service.find(session, access.project_id, job))
+
+
+@router.post("/{job}/stop")
+def stop_job(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_STOP)],
+    job: str,
+    once: Once,
+    request: Request,
+) -> Response:
+    """End a job: at once while it waits, else by telling its agents."""
+    answer = once(
+        access.user_id,
+        lambda session: service.stop(session, service.find(session, access.project_id, job)),
+        status_code=200,
+    )
+    request.app.state.wake.set()
+    return answer

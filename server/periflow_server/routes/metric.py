@@ -1,0 +1,51 @@
+"""Metrics of a job."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Query, Response
+
+from periflow_sdk.api import models as m
+from periflow_server.permissions import Action
+from periflow_server.routes.dependencies import Db, Page, project_access
+from periflow_server.services import job as jobs
+from periflow_server.services import metric as service
+from periflow_server.services.access import ProjectAccess
+
+router = APIRouter(prefix="/projects/{project}/jobs/{job}/metrics", tags=["metrics"])
+
+
+@router.get("")
+def list_metrics(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_READ)], job: str, database: Db
+) -> Page[m.MetricName]:
+    """The metrics the job has given, by name."""
+    with database.read() as session:
+        row, _ = jobs.find(session, access.project_id, job)
+        return Page(items=service.names(session, row.id))
+
+
+@router.get("/series", response_model=m.MetricSeries)
+def metric_series(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_READ)],
+    job: str,
+    database: Db,
+    name: Annotated[str, Query(min_length=1, max_length=256)],
+    rank: Annotated[int, Query(ge=0)] = 0,
+    max_points: Annotated[int | None, Query(ge=2)] = None,
+    last: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """One metric of one rank; downsampled to about ``max_points``, or only the ``last`` points."""
+    with database.read() as session:
+        row, _ = jobs.find(session, access.project_id, job)
+        points = service.series(session, row.id, name, rank, max_points=max_points, last=last)
+    document = {
+        "name": name,
+        "rank": rank,
+        "steps": points.steps.tolist(),
+        "times": points.times.tolist(),
+        "values": service.json_values(points),
+    }
+    return Response(orjson.dumps(document), media_type="application/json")

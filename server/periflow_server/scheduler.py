@@ -1,0 +1,157 @@
+"""The thread that gives devices to waiting jobs and looks after the agents of running ones."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from periflow_server.db.attempt import Attempt, Node, live_nodes, nodes_of
+from periflow_server.db.base import Database
+from periflow_server.db.job import Job
+from periflow_server.executors.local import LocalExecutor, prepare_node
+from periflow_server.executors.manual import ManualExecutor
+from periflow_server.services import attempt as attempts
+from periflow_server.services import queue
+from periflow_server.services.vm import shapes
+from periflow_server.settings import Settings
+from periflow_server.storage.store import Store
+
+POLL_SECONDS = 0.5
+LEASE_SECONDS = 90.0
+"""An agent that lives and has not been heard of for so long hangs, and is replaced."""
+MOST_STARTS = 6
+"""An agent that never came to a heartbeat in so many starts does not come."""
+_LONGEST_PAUSE_SECONDS = 5.0
+
+logger = logging.getLogger("periflow_server")
+
+
+class Executor(Protocol):
+    """Starts and ends gangs of agents, each agent known by its node folder."""
+
+    def start(self, gang: Sequence[Path]) -> None: ...
+    def poll(self, gang: Iterable[Path]) -> set[Path]: ...
+    def stop(self, gang: Iterable[Path], *, keep_training: bool = False) -> None: ...
+
+
+class Scheduler:
+    """Runs from the server's start to its end; :attr:`wake` makes it look at once.
+
+    Time is counted on the monotonic clock from the server's own start: neither a sleeping machine
+    nor a server that was away takes an agent for lost.
+    """
+
+    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
+        self.wake = threading.Event()
+        self._database = database
+        self._jobs_dir = settings.data_dir.absolute() / "jobs"
+        self._executor = _executor(settings)
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+        self._heard: dict[str, tuple[datetime | None, float]] = {}
+        self._not_before: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; agents go on."""
+        self._closing = True
+        self.wake.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        shapes()  # asks for GPUs, once, while no transaction waits for the answer
+        while not self._closing:
+            self.wake.clear()
+            try:
+                self._place()
+                self._watch()
+            except Exception:
+                logger.exception("The scheduler failed; it goes on")
+            self.wake.wait(POLL_SECONDS)
+
+    def _place(self) -> None:
+        with self._database.read() as session:
+            if not queue.has_waiting(session):
+                return
+        with self._database.write() as session:
+            for placement in queue.place(session):
+                # The folder comes first: an attempt that is committed can always be started.
+                for node, token in placement.nodes:
+                    prepare_node(self._jobs_dir / node.folder, token)
+
+    def _watch(self) -> None:
+        with self._database.read() as session:
+            nodes = [node for node, _ in live_nodes(session)]
+        folders = {self._jobs_dir / node.folder: node for node in nodes}
+        gone = self._executor.poll(folders)
+        for folder, node in folders.items():
+            if folder in gone:
+                self._restart(folder, node)
+            elif self._is_silent(node):
+                logger.warning("The agent in %s hangs; it is replaced", folder)
+                self._executor.stop([folder], keep_training=True)
+        self._forget({node.id for node in nodes})
+
+    def _restart(self, folder: Path, node: Node) -> None:
+        """Start the agent of a node, or give the node up."""
+        now = time.monotonic()
+        if now < self._not_before.get(node.id, 0.0):
+            return
+        with self._database.write() as session:
+            current = session.get_one(Node, node.id)
+            attempt = session.get_one(Attempt, node.attempt_id)
+            if attempt.status not in attempts.LIVE or current.outcome is not None:
+                return
+            lost = current.starts >= MOST_STARTS
+            if lost:
+                job = session.get_one(Job, attempt.job_id)
+                reason = f"the agent of node {node.rank} ended {MOST_STARTS} times without a word"
+                attempts.lose(session, job, attempt, "node-lost", reason)
+                gang = [self._jobs_dir / member.folder for member in nodes_of(session, attempt.id)]
+            else:
+                current.starts += 1
+                pause = min(0.1 * 2**current.starts, _LONGEST_PAUSE_SECONDS)
+                self._not_before[node.id] = now + pause
+                self._heard[node.id] = (current.heartbeat_at, now)
+        if lost:
+            self._executor.stop(gang)
+            self.wake.set()
+        else:
+            self._start(folder)
+
+    def _start(self, folder: Path) -> None:
+        try:
+            self._executor.start([folder])
+        except OSError:
+            logger.exception("The agent in %s could not be started", folder)
+
+    def _is_silent(self, node: Node) -> bool:
+        now = time.monotonic()
+        last, since = self._heard.get(node.id, (None, now))
+        if node.id not in self._heard or last != node.heartbeat_at:
+            self._heard[node.id] = (node.heartbeat_at, now)
+            return False
+        if now - since < LEASE_SECONDS:
+            return False
+        self._heard[node.id] = (node.heartbeat_at, now)
+        return True
+
+    def _forget(self, known: set[str]) -> None:
+        for memory in (self._heard, self._not_before):
+            for node_id in memory.keys() - known:
+                memory.pop(node_id, None)
+
+
+def _executor(settings: Settings) -> Executor:
+    if settings.executor == "none":
+        return ManualExecutor()
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
+    return LocalExecutor(settings.public_url or f"http://{host}:{settings.port}")

@@ -1,0 +1,186 @@
+"""Jobs: created, found, shown and stopped."""
+
+from __future__ import annotations
+
+from periflow_sdk.api import models as m
+from periflow_sdk.api.jobfile import DataSection
+from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
+from periflow_server.db import job as db
+from periflow_server.db.attempt import attempts_of
+from periflow_server.db.base import Session, utcnow
+from periflow_server.db.checkpoint import checkpoints_of
+from periflow_server.db.event import add_event, events_of
+from periflow_server.db.job import Job, JobRow
+from periflow_server.db.user import User
+from periflow_server.services import checkpoint
+from periflow_server.services.attempt import LOG_TAIL_LINES
+from periflow_server.services.dataset import dataset_named
+from periflow_server.services.logpage import LogReader
+from periflow_server.services.snapshot import find_snapshot
+from periflow_server.services.vm import require_vm
+from periflow_server.storage.store import Store
+
+_LONGEST_NAME = 128
+_SHOWN_CHECKPOINTS = 200
+
+
+def create(session: Session, project_id: str, user_id: str, body: m.JobCreate) -> m.Job:
+    """Put a job into the queue, once everything it names is known to exist.
+
+    Raises:
+        NotFoundError: of its VM type, data set, checkpoint or workspace.
+        InvalidRequestError: it can never run as asked.
+    """
+    spec = body.spec
+    shape = require_vm(spec.vm, spec.num_devices)
+    job = Job(
+        project_id=project_id,
+        number=db.next_number(session, project_id),
+        name=_name(body),
+        vm=shape.name,
+        device=shape.device,
+        num_devices=spec.num_devices,
+        spec=spec.model_dump(mode="json"),
+        shell=body.shell.model_dump(mode="json"),
+        datasets=_mounts(session, project_id, spec.data),
+        created_by=user_id,
+    )
+    if spec.checkpoint.input is not None:
+        given = checkpoint.find_ready(session, project_id, spec.checkpoint.input.id)
+        job.input_checkpoint_id = given.id
+    if body.workspace is not None:
+        find_snapshot(session, project_id, body.workspace.snapshot_id)
+        job.workspace_snapshot_id = body.workspace.snapshot_id
+        job.workspace_name = body.workspace.name
+    session.add(job)
+    session.flush()
+    username = session.get_one(User, user_id).username
+    add_event(session, job.id, "waiting", f"Submitted by {username}.")
+    return present((job, username))
+
+
+def _mounts(session: Session, project_id: str, sections: list[DataSection]) -> list[dict[str, str]]:
+    """What the data sets of a job file are now; a later change of a name changes no job."""
+    mounts = []
+    for section in sections:
+        dataset = dataset_named(session, project_id, section.name)
+        if dataset.snapshot_id is None:
+            raise InvalidRequestError(f"Dataset {dataset.name} has no files of its own here.")
+        mount = {"name": dataset.name, "snapshot_id": dataset.snapshot_id}
+        mounts.append({**mount, "mount_path": section.mount_path})
+    return mounts
+
+
+def _name(body: m.JobCreate) -> str:
+    name = (body.spec.name or (body.workspace.name if body.workspace else "") or "job").strip()
+    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise InvalidRequestError(
+            f"A job's name is 1 to {_LONGEST_NAME} printable characters.", data={"field": "name"}
+        )
+    return name
+
+
+def find(session: Session, project_id: str, text: str) -> JobRow:
+    """A job by number, name, id, unique id prefix or ``latest``.
+
+    Raises:
+        NotFoundError: nothing fits (``job_not_found``).
+        ConflictError: several fit (``ambiguous``, their numbers in ``data["candidates"]``).
+    """
+    if text == "latest":
+        newest = db.jobs_of(session, project_id, before=None, limit=1)
+        return _only(newest, text, "project has no job yet")
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        row = db.job_numbered(session, project_id, int(text))
+        if row is not None:
+            return row
+    row = db.job_with_id(session, project_id, text)
+    if row is not None:
+        return row
+    fitting = db.jobs_named(session, project_id, text)
+    return _only(fitting or db.jobs_with_prefix(session, project_id, text), text)
+
+
+def _only(rows: list[JobRow], text: str, why: str | None = None) -> JobRow:
+    if len(rows) == 1:
+        return rows[0]
+    if not rows:
+        message = f"This {why}." if why else f"There is no job {text!r}."
+        raise NotFoundError(message, code="job_not_found", hint="Run `pf job list`.")
+    numbers = [job.number for job, _ in rows]
+    raise ConflictError(
+        f"Several jobs go by {text!r}: {', '.join(map(str, numbers))}.",
+        code="ambiguous",
+        hint=f"Name one by its number, say {numbers[0]}.",
+        data={"candidates": numbers},
+    )
+
+
+def list_jobs(
+    session: Session, project_id: str, *, cursor: str | None, limit: int
+) -> tuple[list[m.Job], str | None]:
+    """A page of the project's jobs, newest first, and the cursor of the next one."""
+    if cursor is not None and not cursor.isdigit():
+        raise InvalidRequestError("This cursor is not one of this list.")
+    before = int(cursor) if cursor else None
+    rows = db.jobs_of(session, project_id, before=before, limit=limit + 1)
+    following = str(rows[limit - 1][0].number) if len(rows) > limit else None
+    return [present(row) for row in rows[:limit]], following
+
+
+def present(row: JobRow) -> m.Job:
+    """A job as it goes over the wire."""
+    return m.Job.model_validate(_fields(row))
+
+
+def detail(session: Session, store: Store, row: JobRow) -> m.JobDetail:
+    """A job with its history, and the last lines of its log if it has failed."""
+    job, _ = row
+    checkpoints = checkpoints_of(session, job.project_id, job_id=job.id, limit=_SHOWN_CHECKPOINTS)
+    return m.JobDetail(
+        **_fields(row),
+        spec=job.spec,
+        config=job.config,
+        attempts=[m.Attempt.model_validate(one) for one in attempts_of(session, job.id)],
+        events=[m.Event.model_validate(event) for event in events_of(session, job.id)],
+        checkpoints=[checkpoint.present(one) for one in checkpoints],
+        log_tail=_log_tail(session, store, job),
+    )
+
+
+def _log_tail(session: Session, store: Store, job: Job) -> list[str]:
+    if job.status != "failed":
+        return []
+    tail = LogReader(session, store, job).tail(LOG_TAIL_LINES)
+    return [line.text for line in tail.lines] or job.log_tail
+
+
+def _fields(row: JobRow) -> dict[str, object]:
+    job, username = row
+    fields = {name: getattr(job, name) for name in m.Job.model_fields if name != "data"}
+    names = ", ".join(mount["name"] for mount in job.datasets)
+    return {**fields, "created_by": username, "data": names or None}
+
+
+def stop(session: Session, row: JobRow) -> m.Job:
+    """End a job: at once while it waits, else by its agents.
+
+    Raises:
+        ConflictError: it has ended already (``job_finished``).
+    """
+    job, _ = row
+    if job.status in m.TERMINAL_STATUSES:
+        raise ConflictError(
+            f"Job {job.number} has ended already: {job.status}.",
+            code="job_finished",
+            hint=f"Run `pf job view {job.number}`.",
+            data={"status": job.status},
+        )
+    if job.status == "waiting":
+        job.status, job.reason = "stopped", "stopped on request"
+        job.finished_at = utcnow()
+        add_event(session, job.id, "stopped", "The job was stopped while it waited.")
+    elif job.status != "stopping":
+        job.status, job.reason = "stopping", "stopped on request"
+        add_event(session, job.id, "stopping", "The job was asked to stop.")
+    return present(row)

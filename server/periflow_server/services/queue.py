@@ -1,0 +1,112 @@
+"""Who gets devices next: first come, first served, for each VM type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from periflow_server.db.attempt import Attempt, Node, busy_devices, newest_attempt
+from periflow_server.db.base import Session, utcnow
+from periflow_server.db.checkpoint import newest_ready
+from periflow_server.db.event import add_event
+from periflow_server.db.job import Job, active_jobs, waiting_jobs
+from periflow_server.services.token import issue_job_token
+from periflow_server.services.vm import shapes
+
+
+@dataclass(frozen=True)
+class Placement:
+    """An attempt that was just given its devices, and the job token of each node."""
+
+    job: Job
+    attempt: Attempt
+    nodes: list[tuple[Node, str]]
+
+
+def has_waiting(session: Session) -> bool:
+    """Whether any job waits."""
+    return bool(waiting_jobs(session))
+
+
+def place(session: Session) -> list[Placement]:
+    """Give devices to the waiting jobs, in their order, until one does not fit.
+
+    A later job never overtakes one that waits for the same VM type; one that pauses before a
+    restart holds nobody up.
+    """
+    placed: list[Placement] = []
+    held_up: set[str] = set()
+    now = utcnow()
+    for job in waiting_jobs(session):
+        if job.eligible_at is not None and job.eligible_at > now:
+            continue
+        shape = shapes().get(job.vm)
+        quota = shape.quota if shape else 0
+        free = sorted(set(range(quota)) - busy_devices(session, job.vm))
+        if job.vm in held_up or len(free) < job.num_devices:
+            _note_wait(session, job, len(free))
+            held_up.add(job.vm)
+            continue
+        placed.append(_begin(session, job, free[: job.num_devices]))
+    return placed
+
+
+def _begin(session: Session, job: Job, devices: list[int]) -> Placement:
+    last = newest_attempt(session, job.id)
+    restore = newest_ready(session, job.id)
+    attempt = Attempt(
+        job_id=job.id,
+        number=last.number + 1 if last else 1,
+        restore_checkpoint_id=restore.id if restore else job.input_checkpoint_id,
+    )
+    session.add(attempt)
+    session.flush()
+    folder = f"{job.id}/{attempt.number}/0"
+    node = Node(attempt_id=attempt.id, rank=0, devices=devices, folder=folder)
+    session.add(node)
+    job.status, job.reason, job.eligible_at = "allocating", None, None
+    job.step = restore.step if restore else None
+    message = f"Attempt {attempt.number} got {_count(len(devices), job.vm)}."
+    add_event(session, job.id, "allocating", message, attempt=attempt.number)
+    session.flush()
+    token = issue_job_token(
+        session, attempt_id=attempt.id, job_id=job.id, project_id=job.project_id, node_rank=0
+    )
+    return Placement(job, attempt, [(node, token)])
+
+
+def _note_wait(session: Session, job: Job, free: int) -> None:
+    """Say what the job waits for: in its history when the wait begins, in its reason always."""
+    quota = shapes()[job.vm].quota if job.vm in shapes() else 0
+    reason = f"Waiting for {job.num_devices} of {_count(quota, job.vm)}: {_cause(session, job)}"
+    if job.reason == reason:
+        return
+    if not (job.reason or "").startswith("Waiting for "):
+        add_event(session, job.id, "waiting", f"{reason}.")
+    job.reason = reason
+
+
+def _cause(session: Session, job: Job) -> str:
+    holders = [other for other in active_jobs(session) if other.vm == job.vm]
+    ahead = [
+        other
+        for other in waiting_jobs(session)
+        if other.vm == job.vm and (other.created_at, other.id) < (job.created_at, job.id)
+    ]
+    if not holders and not ahead:
+        return "there are not so many here"
+    if ahead:
+        return f"{_names(ahead[:1], job)} is before it"
+    return f"{_names(holders, job)} {'uses' if len(holders) == 1 else 'use'} them"
+
+
+def _names(jobs: list[Job], reader: Job) -> str:
+    """The jobs as the people of the reader's project may know them."""
+    own = [str(other.number) for other in jobs if other.project_id == reader.project_id]
+    if len(own) < len(jobs):
+        others = "a job of another project"
+        return f"job {', '.join(own)} and {others}" if own else others
+    return f"job {own[0]}" if len(own) == 1 else f"jobs {', '.join(own[:-1])} and {own[-1]}"
+
+
+def _count(devices: int, vm: str) -> str:
+    return f"{devices} {vm} device" if devices == 1 else f"{devices} {vm} devices"

@@ -1,0 +1,63 @@
+"""The server's database, keys and chunks, for tests that look behind the API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from blake3 import blake3
+
+from periflow_sdk.api import models as m
+from periflow_server.db.base import Database
+
+if TYPE_CHECKING:
+    from conftest import Client, ServerProcess
+
+
+@pytest.fixture
+def database(server: ServerProcess) -> Iterator[Database]:
+    """The running server's database, opened by this process as well."""
+    opened = Database(f"sqlite:///{server.data_dir / 'periflow.db'}")
+    yield opened
+    opened.close()
+
+
+class Chunks:
+    """Puts chunks and manifests as a client of the wire would."""
+
+    def ref(self, data: bytes) -> m.ChunkRef:
+        return m.ChunkRef(hash=blake3(data).hexdigest(), size=len(data))
+
+    def put(self, client: Client, data: bytes) -> m.ChunkRef:
+        """Store one chunk over HTTP."""
+        ref = self.ref(data)
+        for location in client.missing_chunks(client.project, [ref]):
+            assert httpx.put(location.url, content=data).status_code == 201
+        return ref
+
+    def manifest(self, path: str, data: bytes) -> bytes:
+        """The canonical manifest of one file in one chunk."""
+        ref = self.ref(data)
+        entry = {
+            "path": path,
+            "type": "file",
+            "mode": 0o644,
+            "size": len(data),
+            "hash": ref.hash,
+            "extents": [[0, 0, len(data)]],
+        }
+        document = {"version": 1, "chunks": [[ref.hash, ref.size]], "entries": [entry]}
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+    def snapshot(self, client: Client, data: bytes = b"content") -> m.Snapshot:
+        """A committed snapshot of one file."""
+        self.put(client, data)
+        return client.commit_snapshot(client.project, self.manifest("file.bin", data))
+
+
+@pytest.fixture
+def chunks() -> Chunks:
+    return Chunks()
