@@ -25,7 +25,6 @@ from periflow_sdk.api.client import ApiClient
 
 START_SECONDS = 30
 STOP_SECONDS = 10
-PASSWORD = "correct horse battery"
 
 for _name in [name for name in os.environ if name.startswith("PERIFLOW_")]:
     del os.environ[_name]
@@ -48,12 +47,18 @@ class ServerProcess:
     Args:
         home: Its PERIFLOW_HOME.
         variables: Added to its environment.
+        is_embedded: False for a server as others would reach it.
     """
 
-    def __init__(self, home: Path, variables: dict[str, str] | None = None) -> None:
+    password = "correct horse battery"
+
+    def __init__(
+        self, home: Path, variables: dict[str, str] | None = None, *, is_embedded: bool = True
+    ) -> None:
         self.home = home
         self.data_dir = home / "server"
         self.variables = dict(variables or {})
+        self.is_embedded = is_embedded
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
@@ -72,14 +77,19 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PERIFLOW_HOME": str(self.home), **self.variables},
+                env={
+                    **os.environ,
+                    "PERIFLOW_HOME": str(self.home),
+                    "PERIFLOW_SERVER_DATA_DIR": str(self.data_dir),
+                    **self.variables,
+                },
                 start_new_session=True,
             )
         wait_until(self._is_up, START_SECONDS, self._failure)
 
     def command(self) -> list[str]:
-        module = [sys.executable, "-m", "periflow_server", "serve", "--embedded"]
-        return [*module, "--home", str(self.home)]
+        options = ["--embedded", "--home", str(self.home)] if self.is_embedded else ["--port", "0"]
+        return [sys.executable, "-m", "periflow_server", "serve", *options]
 
     def stop(self) -> int:
         """End it as `pf server stop` does; the exit code."""
@@ -119,7 +129,7 @@ class ServerProcess:
         email = f"{username.lower()}@example.com"
         with self.anonymous() as anonymous:
             anonymous.sign_up(
-                m.SignupRequest(username=username, name="Test", email=email, password=PASSWORD)
+                m.SignupRequest(username=username, name="Test", email=email, password=self.password)
             )
             session = anonymous.confirm_signup(
                 m.SignupConfirmation(username=username, code=self.mailed_code(email))
@@ -185,11 +195,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
-    """Starts servers for one test: ``start_server(VARIABLE="value")``, optionally ``name=``."""
+    """Starts servers for one test: ``start_server(VARIABLE="value")``.
+
+    Optionally with ``name=`` of its home and ``is_embedded=False``.
+    """
     started: list[ServerProcess] = []
 
-    def _start(name: str = "home", **variables: str) -> ServerProcess:
-        process = ServerProcess(tmp_path / name, variables)
+    def _start(name: str = "home", *, is_embedded: bool = True, **variables: str) -> ServerProcess:
+        process = ServerProcess(tmp_path / name, variables, is_embedded=is_embedded)
         started.append(process)
         process.start()
         return process

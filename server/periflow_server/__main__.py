@@ -8,10 +8,14 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from periflow_sdk.environment import home as default_home
 from periflow_sdk.errors import PeriFlowError
 from periflow_server import __version__, embedded
+
+if TYPE_CHECKING:
+    from periflow_server.settings import Settings
 
 _EXIT_CODES = {"server_running": 3, "usage": 2}
 
@@ -61,37 +65,37 @@ def _serve_embedded(options: argparse.Namespace) -> int:
 
 
 def _run_embedded(data_dir: Path, port: int, bound: socket.socket) -> int:
-    from periflow_server.serving import serve
     from periflow_server.settings import Settings
 
-    settings = Settings(
-        embedded=True,
-        host="127.0.0.1",
-        port=port,
-        data_dir=data_dir,
-        secret_key=embedded.load_key(data_dir),
-        org_approval="auto",
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        return serve(settings, bound, lambda: embedded.announce(data_dir, url, __version__))
-    finally:
-        embedded.withdraw(data_dir)
+    key = embedded.load_key(data_dir)
+    return _run(Settings.for_embedded(data_dir, port, key), bound)
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from periflow_server.serving import serve
     from periflow_server.settings import Settings
 
     settings = Settings()
     settings.host = options.host or settings.host
-    settings.port = options.port or settings.port
+    settings.port = settings.port if options.port is None else options.port
+    settings.data_dir = settings.data_dir.absolute()
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if settings.secret_key is None:
         settings.secret_key = embedded.load_key(settings.data_dir)
     bound = embedded.listen_socket(settings.data_dir, settings.host, settings.port)
     settings.port = bound.getsockname()[1]
-    return serve(settings, bound, lambda: None)
+    return _run(settings, bound)
+
+
+def _run(settings: Settings, bound: socket.socket) -> int:
+    from periflow_server.serving import serve
+
+    def announce() -> None:
+        embedded.announce(settings.data_dir, settings.url, __version__)
+
+    try:
+        return serve(settings, bound, announce)
+    finally:
+        embedded.withdraw(settings.data_dir)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ set it when there is work) and ``closing`` (an Event: set when the server ends; 
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url="/api/v1/docs",
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
     app.state.settings = settings
     app.state.database = Database(settings.database)
@@ -56,12 +57,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.closing = threading.Event()
     problems.install(app)
     app.add_middleware(RequestMiddleware)
-    for name in _ROUTES:
-        if find_spec(f"periflow_server.routes.{name}") is None:
-            continue
-        router: APIRouter = import_module(f"periflow_server.routes.{name}").router
+    for router in routers():
         app.include_router(router, prefix="/api/v1")
     return app
+
+
+def routers() -> Iterator[APIRouter]:
+    """The router of every noun."""
+    for name in _ROUTES:
+        if find_spec(f"periflow_server.routes.{name}") is not None:
+            yield import_module(f"periflow_server.routes.{name}").router
 
 
 @asynccontextmanager

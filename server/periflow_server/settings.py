@@ -13,7 +13,8 @@ class Settings(BaseSettings):
     """The settings of one server.
 
     ``key`` signs URLs and proves the embedded server's identity; it comes from ``SECRET_KEY`` or
-    the key file. ``port`` is the one really listened on once the server runs.
+    the key file. ``port`` is the one really listened on once the server runs. The ``local``
+    executor runs jobs as the server's own user: only an embedded server has it unasked.
     """
 
     model_config = SettingsConfigDict(env_prefix="PERIFLOW_SERVER_", extra="ignore")
@@ -26,7 +27,7 @@ class Settings(BaseSettings):
     storage_url: str | None = None
     secret_key: str | None = Field(default=None, repr=False)
     org_approval: Literal["manual", "auto"] = "manual"
-    executor: str = "local"
+    executor: Literal["local", "none"] = "none"
     embedded: bool = False
     access_token_seconds: int = 3600
     refresh_token_seconds: int = 30 * 24 * 3600
@@ -35,6 +36,24 @@ class Settings(BaseSettings):
     signup_attempts: int = 5
     url_seconds: int = 3600
     lease_seconds: int = 24 * 3600
+
+    @classmethod
+    def for_embedded(cls, data_dir: Path, port: int, key: str) -> Settings:
+        """The settings of an embedded server: what nobody has set suits its one user."""
+        settings = cls(
+            embedded=True, host="127.0.0.1", port=port, data_dir=data_dir, secret_key=key
+        )
+        if "org_approval" not in settings.model_fields_set:
+            settings.org_approval = "auto"
+        if "executor" not in settings.model_fields_set:
+            settings.executor = "local"
+        return settings
+
+    @property
+    def url(self) -> str:
+        """Where the server is reached: ``PUBLIC_URL``, or its own address."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
+        return self.public_url or f"http://{host}:{self.port}"
 
     @property
     def key(self) -> bytes:

@@ -104,6 +104,28 @@ class Database:
         with self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def migration(self) -> Iterator[Connection]:
+        """A connection for changing tables, in one transaction.
+
+        SQLite changes a table by making it anew, which must not take along what refers to it:
+        its foreign keys are off meanwhile and checked at the end.
+        """
+        with self._turn, self._writing.connect() as connection:
+            driver = connection.connection.driver_connection
+            if self.is_sqlite and driver is not None:
+                driver.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    if self.is_sqlite:
+                        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                        if broken:
+                            raise RuntimeError(f"The migration broke references: {broken[:5]}")
+            finally:
+                if self.is_sqlite and driver is not None:
+                    driver.execute("PRAGMA foreign_keys = ON")
+
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()

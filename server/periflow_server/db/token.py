@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import Index, String, and_, delete, or_, select, update
+from sqlalchemy import ForeignKey, Index, String, and_, delete, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, new_id, utcnow
@@ -24,8 +24,8 @@ class Token(Base):
     kind: Mapped[TokenKind] = mapped_column(String)
     token_hash: Mapped[str] = mapped_column(unique=True)
     family: Mapped[str | None]
-    user_id: Mapped[str | None] = mapped_column()
-    attempt_id: Mapped[str | None]
+    user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    attempt_id: Mapped[str | None] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"))
     job_id: Mapped[str | None]
     project_id: Mapped[str | None]
     node_rank: Mapped[int | None]

@@ -1,0 +1,6 @@
+"""Migrations. After a change of tables, in `server/`: `alembic revision --autogenerate -m WHAT`,
+clean the new file by hand, and add its revision here. A released migration is never edited.
+"""
+
+REVISIONS = ("0001",)
+HEAD = REVISIONS[-1]
