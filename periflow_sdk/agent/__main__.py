@@ -1,0 +1,40 @@
+"""`python -m periflow_sdk.agent NODE_DIR`: the agent of one node of one attempt."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from periflow_sdk.agent.folder import NodeFolder
+
+
+def main(arguments: list[str]) -> int:
+    """Run the supervisor (or, with --worker, the worker it starts); the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m periflow_sdk.agent")
+    parser.add_argument("folder", type=Path, metavar="NODE_DIR")
+    parser.add_argument("--worker", type=int, metavar="SUPERVISOR", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    folder = NodeFolder.open(options.folder)
+    logging.basicConfig(
+        format="%(asctime)s %(processName)s[%(process)d] %(levelname)s %(message)s",
+        level=logging.INFO,
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    url = os.environ.get("PERIFLOW_URL", "")
+    token = Path(os.environ.get("PERIFLOW_TOKEN_FILE") or folder / "token")
+    if not url or not token.is_file():
+        parser.error("PERIFLOW_URL and PERIFLOW_TOKEN_FILE must say where the control plane is")
+    if options.worker is not None:
+        from periflow_sdk.agent.worker import run_worker
+
+        return run_worker(folder, url, token, options.worker)
+    from periflow_sdk.agent.supervisor import run_supervisor
+
+    return run_supervisor(folder, url, token)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

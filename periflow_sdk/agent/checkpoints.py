@@ -1,0 +1,161 @@
+"""Which staged files make a checkpoint, and when it is whole: records in, checkpoints out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from periflow_sdk.agent.progress import RankProgress
+from periflow_sdk.errors import UnsafePathError
+
+if TYPE_CHECKING:
+    from periflow_sdk.api.models import SaveType
+
+_ID = re.compile(r"[0-9a-f]{32}")
+MARK = b'"checkpoint"'
+Verdict = Literal["open", "whole", "torn"]
+
+
+@dataclass
+class Part:
+    """What one rank staged with one call: its files, path → bytes, in its folder."""
+
+    rank: int
+    upload_id: str
+    files: dict[str, int]
+
+    @property
+    def staged(self) -> str:
+        """Where its files are, below the checkpoint folder."""
+        return f".periflow/{self.upload_id}"
+
+
+@dataclass
+class Gathering:
+    """The parts of one checkpoint, as they come in."""
+
+    step: int
+    save_type: SaveType
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def upload_id(self) -> str:
+        """The name under which it is announced: that of the part seen first."""
+        return self.parts[0].upload_id
+
+    def files(self) -> dict[str, tuple[Part, int]]:
+        """Every path with the part it is taken from and its size; the lowest rank wins."""
+        chosen: dict[str, tuple[Part, int]] = {}
+        for part in sorted(self.parts, key=lambda part: part.rank, reverse=True):
+            chosen.update({path: (part, size) for path, size in part.files.items()})
+        return chosen
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole checkpoint."""
+        return sum(size for _, size in self.files().values())
+
+    def has_part_of(self, rank: int) -> bool:
+        return any(part.rank == rank for part in self.parts)
+
+    def takes(self, part: Part) -> bool:
+        """Whether a part belongs here: a rank that saves the same file again begins anew."""
+        return not any(
+            other.rank == part.rank and other.files.keys() & part.files.keys()
+            for other in self.parts
+        )
+
+
+@dataclass
+class Ledger:
+    """Checkpoints that are not settled yet, in the order of their first parts."""
+
+    gatherings: list[Gathering] = field(default_factory=list)
+    broken_records: int = 0
+
+    def read(self, rank: int, lines: bytes) -> None:
+        """Take the checkpoint records out of whole journal lines of a rank.
+
+        A record that cannot be used is counted and set aside.
+        """
+        if MARK not in lines:
+            return
+        for line in lines.split(b"\n"):
+            if MARK in line:
+                try:
+                    self._take(rank, json.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError, UnsafePathError):
+                    self.broken_records += 1
+
+    def verdict(
+        self,
+        gathering: Gathering,
+        progress: Mapping[int, RankProgress],
+        *,
+        ended: bool,
+        ended_well: bool,
+    ) -> Verdict:
+        """Whether more parts may come (open), none will (whole), or one is missing (torn).
+
+        Args:
+            progress: Read before the journal was: what a rank recorded before it moved on, counts.
+            ended: The training has ended.
+            ended_well: It ended with exit code 0.
+        """
+        waiting = [
+            rank for rank, words in progress.items() if not self._moved_on(gathering, rank, words)
+        ]
+        if not ended:
+            return "open" if waiting or not progress else "whole"
+        if ended_well or all(gathering.has_part_of(rank) for rank in waiting):
+            return "whole"
+        return "torn"
+
+    def _moved_on(self, gathering: Gathering, rank: int, words: RankProgress) -> bool:
+        if words.started > gathering.step or words.is_done:
+            return True
+        later = self.gatherings[self.gatherings.index(gathering) + 1 :]
+        return any(g.step == gathering.step and g.has_part_of(rank) for g in later)
+
+    def _take(self, rank: int, record: Any) -> None:
+        from periflow_sdk.snapshots.path import check_path
+
+        if record["t"] != "checkpoint":
+            return
+        upload_id, step = record["id"], record["s"]
+        files = {file["path"]: file["size"] for file in record["files"]}
+        for path, size in files.items():
+            check_path(path)
+            if type(size) is not int or size < 0:
+                raise ValueError(size)
+        if not _ID.fullmatch(upload_id) or record["staged"] != f".periflow/{upload_id}":
+            raise UnsafePathError(f"{record['staged']!r} is not a folder of staged files.")
+        if type(step) is not int or step < 0 or not files:
+            raise ValueError(step)
+        save_type: SaveType = "EMERGENCY" if record["save"] == "EMERGENCY" else "NORMAL"
+        self._gather(Part(rank, upload_id, files), step, save_type)
+
+    def _gather(self, part: Part, step: int, save_type: SaveType) -> None:
+        for gathering in self.gatherings:
+            if (gathering.step, gathering.save_type) == (step, save_type) and gathering.takes(part):
+                gathering.parts.append(part)
+                return
+        self.gatherings.append(Gathering(step, save_type, [part]))
+
+    def to_document(self) -> dict[str, Any]:
+        """As it is kept in worker.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Ledger:
+        """Back from worker.json."""
+        return cls(list(_gatherings(document)), int(document.get("broken_records", 0)))
+
+
+def _gatherings(document: Mapping[str, Any]) -> Iterator[Gathering]:
+    for item in document.get("gatherings", []):
+        parts = [Part(**part) for part in item["parts"]]
+        yield Gathering(item["step"], cast("SaveType", item["save_type"]), parts)

@@ -1,0 +1,224 @@
+"""The node agent: fetches an assignment, runs its command, ships what it leaves, and reports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from periflow_sdk.agent.command import Endpoint
+from periflow_sdk.agent.ending import clean_up, finish_report
+from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
+from periflow_sdk.agent.launch import Launcher
+from periflow_sdk.agent.patience import SupersededError, for_ever
+from periflow_sdk.agent.progress import ask_to_stop
+from periflow_sdk.agent.reporter import Reporter
+from periflow_sdk.agent.rundir import make_run_dir, remove_run_dir
+from periflow_sdk.agent.shipping import Shipper
+from periflow_sdk.agent.state import Phase, StateFile
+from periflow_sdk.agent.training import Exit, Training
+from periflow_sdk.agent.workers import WorkerProcess
+from periflow_sdk.api.client import ApiClient
+from periflow_sdk.api.models import AgentOrders, Assignment
+from periflow_sdk.errors import PeriFlowError
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 0.1
+_LOCK_SECONDS = 5.0
+ON_REQUEST = ""
+TOLD_TO_LEAVE = "the agent was told to leave"
+
+
+class Supervisor:
+    """One node of one attempt, from its assignment to its report.
+
+    Everything it has to remember is in files, so a killed one is simply run again.
+    """
+
+    def __init__(self, folder: NodeFolder, url: str, token: Path) -> None:
+        self._folder = folder
+        self._endpoint = Endpoint(url, token)
+        self._memory = StateFile(folder / "state.json")
+        self._state = self._memory.state
+        secret = token.read_text(encoding="utf-8").strip()
+        # One try a call: whoever calls decides whether to go on, and may have to stop meanwhile.
+        self._client = ApiClient(url, secret, timeout_seconds=20, attempts=1)
+        self._reporter = Reporter(self._client, self._memory, self._obey)
+        self._shipper = Shipper(self._client, folder, self._memory, self._supersede)
+        self._worker = WorkerProcess(folder)
+        self._wake = threading.Event()
+        self._stop_ordered = False
+        self._superseded = False
+        self._signals = 0
+
+    def run(self) -> int:
+        """Do what is left to do; 0 when nothing is."""
+        if self._state.phase in ("finished", "superseded"):
+            return 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            self._run()
+        except SupersededError as error:
+            _log.info("leaving: %s", error)
+            self._superseded = True
+        if self._superseded:
+            self._leave()
+        return 0
+
+    def _run(self) -> None:
+        assignment = self._assignment()
+        run_dir = make_run_dir(assignment, self._folder)
+        self._state.run_dir = str(run_dir)
+        training = self._training = Training(self._folder, str(run_dir))
+        if not training.was_started():
+            self._enter("preparing")
+            self._reporter.start()
+            self._launch(assignment, run_dir)
+        else:
+            self._reporter.start()
+        end = self._watch(assignment) if training.was_started() else None
+        self._finish(end, run_dir)
+
+    def _assignment(self) -> Assignment:
+        kept = read_json(self._folder / "assignment.json")
+        if kept is not None:
+            return Assignment.model_validate(kept)
+        assignment = for_ever(self._client.assignment, self._wake)
+        write_json(self._folder / "assignment.json", assignment.model_dump(mode="json"))
+        return assignment
+
+    def _launch(self, assignment: Assignment, run_dir: Path) -> None:
+        """Prepare and start the command; why that failed goes into the state."""
+        launcher = Launcher(
+            self._client, assignment, self._folder, run_dir, self._endpoint, self._reporter.tell
+        )
+        try:
+            started = launcher.launch(self._memory, self._training, self._is_over)
+        except SupersededError:
+            raise
+        except (PeriFlowError, OSError) as error:
+            _log.error("the command was not started: %s", error)
+            hint = f" {error.hint}" if isinstance(error, PeriFlowError) and error.hint else ""
+            self._state.failure = f"{error}{hint}"
+            return
+        if not started:
+            self._note_stop(assignment.grace_seconds)
+
+    def _watch(self, assignment: Assignment) -> Exit | None:
+        """Stand by until the command has ended; None when this attempt was superseded."""
+        self._state.training = self._training.identity()
+        self._enter("running")
+        self._shipper.start()
+        while True:
+            end = self._training.poll()
+            if end is not None or self._superseded:
+                return end
+            if self._is_over():
+                self._note_stop(assignment.grace_seconds)
+                self._press()
+            self._worker.tend()
+            self._wake.wait(_TICK_SECONDS)
+            self._wake.clear()
+
+    def _note_stop(self, grace_seconds: float) -> None:
+        """Remember, once, why and until when the command may still run."""
+        if self._state.stop_reason is not None:
+            return
+        with self._memory.lock:
+            self._state.stop_reason = TOLD_TO_LEAVE if self._signals else ON_REQUEST
+            self._state.stop_deadline = time.time() + grace_seconds
+        self._memory.save()
+        ask_to_stop(Path(self._state.run_dir), self._state.stop_deadline)
+
+    def _press(self) -> None:
+        if self._signals > 1 or time.time() >= self._state.stop_deadline:
+            self._training.kill()
+        else:
+            self._training.terminate()
+
+    def _is_over(self) -> bool:
+        return (
+            self._stop_ordered
+            or self._superseded
+            or self._signals > 0
+            or self._state.stop_reason is not None
+        )
+
+    def _finish(self, end: Exit | None, run_dir: Path) -> None:
+        """Ship everything that is left, report the end, and tidy up."""
+        if self._superseded:
+            return
+        if end is not None:
+            self._enter("finishing")
+            self._shipper.last_call()
+            while not (self._shipper.is_done() and self._worker.is_complete()):
+                if self._superseded:
+                    return
+                self._worker.tend()
+                self._wake.wait(_TICK_SECONDS / 2)
+                self._wake.clear()
+        self._reporter.finish()
+        if self._superseded:
+            return
+        report = finish_report(self._folder, self._state, end)
+        for_ever(lambda: self._client.finish_attempt(report))
+        self._enter("finished")
+        remove_run_dir(run_dir)
+        clean_up(self._folder)
+
+    def _leave(self) -> None:
+        """Another attempt has this work, or none: end the command, commit nothing."""
+        self._shipper.abandon()
+        self._worker.kill()
+        training = getattr(self, "_training", None)
+        if training is not None and training.was_started():
+            self._note_stop(self._grace_seconds())
+            while training.poll() is None:
+                self._press()
+                time.sleep(_TICK_SECONDS)
+        self._enter("superseded")
+        if self._state.run_dir:
+            remove_run_dir(Path(self._state.run_dir))
+        clean_up(self._folder)
+
+    def _grace_seconds(self) -> float:
+        return float((read_json(self._folder / "assignment.json") or {}).get("grace_seconds", 0))
+
+    def _enter(self, phase: Phase) -> None:
+        with self._memory.lock:
+            self._state.phase = phase
+        self._memory.save()
+        self._reporter.beat()
+
+    def _obey(self, orders: AgentOrders) -> None:
+        if orders.superseded:
+            self._supersede()
+        elif orders.stop and not self._stop_ordered:
+            self._stop_ordered = True
+            self._wake.set()
+
+    def _supersede(self) -> None:
+        self._superseded = True
+        self._wake.set()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        # Nothing else: the main thread may hold any lock just now.
+        self._signals += 1
+
+
+def run_supervisor(folder: NodeFolder, url: str, token: Path) -> int:
+    """The supervisor process; 0 when this node's work is done, 3 when another one does it."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while (lock := try_lock(folder / "agent.lock")) is None:
+        if time.monotonic() > deadline:
+            _log.error("another agent runs in %s", folder.path)
+            return 3
+        time.sleep(0.05)
+    try:
+        return Supervisor(folder, url, token).run()
+    finally:
+        os.close(lock)
