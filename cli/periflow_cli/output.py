@@ -32,6 +32,7 @@ class Output:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self._aside = False
         forced = os.environ.get("FORCE_COLOR", "") not in ("", "0")
         self.boxes = sys.stdout.isatty() or forced
         self.interactive = (
@@ -42,7 +43,13 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """One line of the result."""
-        click.echo(text)
+        click.echo(text, err=self._aside)
+
+    def aside(self) -> Output:
+        """The same, with the lines of results on stderr too: the real result is yet to come."""
+        other = Output(quiet=self.quiet)
+        other._aside = True
+        return other
 
     def note(self, text: str) -> None:
         """One line that is not the result."""

@@ -129,9 +129,12 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
     from periflow_cli.names import known
 
     client, project = connection.client, connection.project
-    noun = f"dataset in project {project.name}"
     with known(
-        noun, name, lambda: [each.name for each in client.datasets(project.id)], "pf dataset list"
+        "dataset",
+        name,
+        lambda: [each.name for each in client.datasets(project.id)],
+        "pf dataset list",
+        where=f"in project {project.name}",
     ):
         return client.dataset(project.id, name)
 

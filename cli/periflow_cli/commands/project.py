@@ -114,5 +114,5 @@ def _elsewhere(connection: Connection, name: str, projects: list[Project]) -> Ex
                 code="project_not_found",
                 hint=f"pf org switch {organization.name}, then pf project switch {name}",
             )
-    noun = f"project in organization {here.name}"
-    return unknown(noun, name, (each.name for each in projects), "pf project list")
+    names = (each.name for each in projects)
+    return unknown("project", name, names, "pf project list", where=f"in {here.name}")

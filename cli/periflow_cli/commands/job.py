@@ -1,0 +1,92 @@
+"""`pf job list|view|stop`, and the group that the other job commands join."""
+
+from __future__ import annotations
+
+import click
+
+from periflow_cli.commands.job_log import print_log
+from periflow_cli.commands.job_metric import group as metrics
+from periflow_cli.commands.job_run import run_job
+from periflow_cli.commands.job_template import group as template
+from periflow_cli.group import Group, Invocation, json_option, yes_option
+
+
+@click.group("job", cls=Group)
+def group() -> None:
+    """Jobs: commands that run on a VM, with your code, data and checkpoints.
+
+    JOB is a number, a name, `latest` or the unique start of an id.
+    """
+
+
+group.add_command(run_job)
+
+
+@group.command("list")
+@click.option(
+    "-l", "--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many."
+)
+@json_option
+@click.pass_obj
+def list_jobs(invocation: Invocation, /, limit: int, as_json: bool) -> None:
+    """List the jobs of the project, newest first."""
+    from periflow_cli.jobs import LIST_COLUMNS, list_row
+
+    output = invocation.output
+    connection = invocation.connect()
+    jobs = connection.client.jobs(connection.project.id, limit=limit)
+    if as_json:
+        output.json(jobs)
+    else:
+        output.table(LIST_COLUMNS, [list_row(each, relative=output.boxes) for each in jobs])
+
+
+@group.command("view")
+@click.argument("job")
+@json_option
+@click.pass_obj
+def view_job(invocation: Invocation, /, job: str, as_json: bool) -> None:
+    """Show a job: progress, attempts, events, checkpoints; the end of its log if it failed."""
+    from periflow_cli.jobs import find_job, show_job
+
+    output = invocation.output
+    found = find_job(invocation.connect(), job)
+    if as_json:
+        output.json(found)
+        return
+    show_job(output, found)
+    if any(each.status == "ready" for each in found.checkpoints):
+        newest = max(found.checkpoints, key=lambda each: each.created_at)
+        output.hint(f"pf checkpoint download {newest.id}")
+    else:
+        output.hint(f"pf job log {found.number}")
+
+
+group.add_command(print_log)
+
+
+@group.command("stop")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@yes_option
+@json_option
+@click.pass_obj
+def stop_jobs(invocation: Invocation, /, jobs: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Stop jobs: they are asked to end, then made to. Their checkpoints stay."""
+    from periflow_cli.jobs import find_job
+
+    output = invocation.output
+    connection = invocation.connect()
+    found = [find_job(connection, reference) for reference in jobs]
+    names = ", ".join(f"{each.number} ({each.name})" for each in found)
+    output.confirm(f"Stop job {names}?", yes=yes)
+    stopped = [connection.client.stop_job(connection.project.id, each.number) for each in found]
+    if as_json:
+        output.json(stopped)
+    for each in stopped:
+        if not as_json:
+            output.line(f"Job {each.number} ({each.name}) is {each.status}.")
+    output.hint(f"pf job view {stopped[0].number}")
+
+
+group.add_command(template)
+group.add_command(metrics)

@@ -1,0 +1,109 @@
+"""`pf job log`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from periflow_cli.group import Command, Invocation, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from periflow_cli.connection import Connection
+    from periflow_cli.output import Output
+    from periflow_sdk.api.models import JobDetail, LogLine
+
+_LAST_LINES = 100
+
+
+@click.command("log", cls=Command)
+@click.argument("job")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
+@click.option(
+    "-n",
+    "--num-records",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="The last N lines [default: 100; all with --follow].",
+)
+@click.option("-t", "--timestamp", is_flag=True, help="Say when each line was printed.")
+@json_option
+@click.pass_obj
+def print_log(
+    invocation: Invocation,
+    /,
+    job: str,
+    follow: bool,
+    num_records: int | None,
+    timestamp: bool,
+    as_json: bool,
+) -> None:
+    """Print what a job has written to stdout and stderr."""
+    from periflow_cli.jobs import find_job
+
+    output = invocation.output
+    connection = invocation.connect()
+    found = find_job(connection, job)
+    if follow:
+        follow_job(connection, output, found, num_records, timestamp=timestamp, as_json=as_json)
+        return
+    page = connection.client.job_log(
+        connection.project.id, found.number, limit=num_records or _LAST_LINES, tail=True
+    )
+    if as_json:
+        output.json(page.lines)
+        return
+    for line in page.lines:
+        output.line(text_of(line, timestamp=timestamp))
+    if not page.lines:
+        output.note(f"Job {found.number} is {found.status} and has printed nothing.")
+    if not page.complete:
+        output.hint(f"pf job log -f {found.number}")
+
+
+def follow_job(
+    connection: Connection,
+    output: Output,
+    job: JobDetail,
+    num_records: int | None,
+    *,
+    timestamp: bool,
+    as_json: bool,
+) -> JobDetail:
+    """Print a job's log until it ends; the job as it is then.
+
+    Raises:
+        Abort: Ctrl-C, after saying that the job goes on.
+    """
+    from periflow_cli.follow import Follower
+
+    follower = Follower(connection, job.number, output)
+    try:
+        _print(output, follower.lines(num_records), timestamp=timestamp, as_json=as_json)
+        ended = follower.job()
+    except KeyboardInterrupt:
+        output.note("")
+        output.note(f"Job {job.number} goes on: only the log was left.")
+        output.hint(f"pf job log -f {job.number}, or pf job stop {job.number}")
+        raise
+    reason = f": {ended.reason}" if ended.reason else ""
+    output.note(f"Job {ended.number} ({ended.name}) ended: {ended.status}{reason}")
+    output.hint(f"pf job view {ended.number}")
+    return ended
+
+
+def text_of(line: LogLine, *, timestamp: bool) -> str:
+    """A line as it was printed, with its time before it if wanted."""
+    from periflow_cli.moment import local_time
+
+    return f"{local_time(line.time)} {line.text}" if timestamp else line.text
+
+
+def _print(output: Output, lines: Iterable[LogLine], *, timestamp: bool, as_json: bool) -> None:
+    for line in lines:
+        if as_json:
+            output.json_line(line)
+        else:
+            output.line(text_of(line, timestamp=timestamp))

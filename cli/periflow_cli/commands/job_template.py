@@ -1,0 +1,54 @@
+"""`pf job template create`."""
+
+from __future__ import annotations
+
+import click
+
+from periflow_cli.group import Group, Invocation
+
+
+@click.group("template", cls=Group)
+def group() -> None:
+    """Job files to start from."""
+
+
+@group.command("create")
+@click.option("--script", metavar="FILE", help="Your training script.")
+@click.option(
+    "-o",
+    "-s",
+    "--output",
+    "--save-path",
+    "path",
+    metavar="FILE",
+    help="Where to write (default: pf-template.yml beside the script).",
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.pass_obj
+def create_template(
+    invocation: Invocation, /, script: str | None, path: str | None, force: bool
+) -> None:
+    """Write a commented job file for a script, ready to run on this machine."""
+    import os
+    import shlex
+    from pathlib import Path
+
+    from periflow_cli.template import job_file
+    from periflow_sdk.errors import ConflictError, UsageError
+
+    output = invocation.output
+    source = Path(script or output.ask("Training script", "--script FILE"))
+    if not source.is_file():
+        raise UsageError(f"There is no script {source}.")
+    target = Path(path) if path else source.parent / "pf-template.yml"
+    if target.exists() and not force:
+        raise ConflictError(
+            f"{target} exists already.",
+            code="template_exists",
+            hint="Write elsewhere with -o FILE, or replace it with --force.",
+        )
+    folder = os.path.relpath(source.parent)
+    line = shlex.join(["pf", "job", "run", "-f", str(target), "-d", folder])
+    target.write_text(job_file(source.resolve(), line), encoding="utf-8")
+    output.line(f"Wrote {target}. Run it with:")
+    output.line(line)

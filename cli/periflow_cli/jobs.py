@@ -1,0 +1,145 @@
+"""Jobs as the commands show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from periflow_cli.moment import ago, duration, local_time, progress, rfc3339, size_text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from periflow_cli.connection import Connection
+    from periflow_cli.output import Output
+    from periflow_sdk.api.models import Checkpoint, Job, JobDetail
+
+CHECKPOINT_COLUMNS = ("ID", "Job", "Step", "Save type", "Status", "Size", "Created at")
+LIST_COLUMNS = (
+    "Number",
+    "Name",
+    "Status",
+    "VM",
+    "Device",
+    "Device Cnt",
+    "Data",
+    "Created by",
+    "Start",
+    "Duration",
+    "Progress",
+)
+
+
+def find_job(connection: Connection, reference: str) -> JobDetail:
+    """The job of a number, name, id, unique id prefix or ``latest``.
+
+    Raises:
+        NotFoundError: with the nearest names.
+        ConflictError: the name means several.
+    """
+    from periflow_cli.names import known
+
+    client, project = connection.client, connection.project
+
+    def names() -> list[str]:
+        return [name for each in client.jobs(project.id) for name in (each.name, str(each.number))]
+
+    with known("job", reference, names, "pf job list", where=f"in project {project.name}"):
+        return client.job(project.id, reference)
+
+
+def list_row(job: Job, *, relative: bool) -> tuple[str, ...]:
+    """A line of `pf job list`; ``relative`` says "3 mins ago" instead of a date."""
+    return (
+        str(job.number),
+        job.name,
+        job.status,
+        job.vm,
+        job.device,
+        str(job.num_devices),
+        job.data or "-",
+        job.created_by,
+        _when(job.started_at, relative=relative),
+        duration(job.started_at, job.finished_at),
+        progress(job.step, job.total_steps),
+    )
+
+
+def checkpoint_row(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """A line of a table with ``CHECKPOINT_COLUMNS``."""
+    return (
+        checkpoint.id,
+        str(checkpoint.job),
+        str(checkpoint.step),
+        checkpoint.save_type,
+        checkpoint.status,
+        size_text(checkpoint.size),
+        local_time(checkpoint.created_at),
+    )
+
+
+def show_job(output: Output, job: JobDetail) -> None:
+    """Print everything about a job."""
+    from periflow_cli.section import Fields, Lines
+
+    output.sections(Fields("Overview", _overview(job, relative=output.boxes)))
+    _show_attempts(output, job)
+    events = [
+        (local_time(each.time), _text(each.attempt), each.kind, each.message) for each in job.events
+    ]
+    output.table(("Time", "Attempt", "Event", "Message"), events, "Events")
+    output.table(CHECKPOINT_COLUMNS, [checkpoint_row(c) for c in job.checkpoints], "Checkpoints")
+    if job.status == "failed" and job.log_tail:
+        output.sections(Lines("Last lines of the log", job.log_tail))
+
+
+def _show_attempts(output: Output, job: JobDetail) -> None:
+    rows = [
+        (
+            str(each.number),
+            each.status,
+            _text(each.exit_code),
+            each.reason or "-",
+            _when(each.started_at, relative=output.boxes),
+            duration(each.started_at, each.finished_at),
+        )
+        for each in job.attempts
+    ]
+    columns = ("Attempt", "Status", "Exit code", "Reason", "Start", "Duration")
+    output.table(columns, rows, "Attempts")
+
+
+def _overview(job: JobDetail, *, relative: bool) -> list[tuple[str, str]]:
+    pairs = [
+        ("ID", job.id),
+        ("Number", str(job.number)),
+        ("Name", job.name),
+        ("Status", job.status),
+        ("VM", job.vm),
+        ("Device", job.device),
+        ("Device Cnt", str(job.num_devices)),
+        ("Data", job.data or "-"),
+        ("Start", _when(job.started_at, relative=relative)),
+        ("Duration", duration(job.started_at, job.finished_at)),
+        ("Progress", _steps(job)),
+    ]
+    if job.status == "failed":
+        pairs += [("Error", job.reason or "-"), ("Exit code", _text(job.exit_code))]
+    elif job.reason:
+        pairs.append(("Reason", job.reason))
+    return pairs
+
+
+def _steps(job: Job) -> str:
+    if job.step is None or not job.total_steps:
+        return progress(job.step, job.total_steps)
+    return f"{progress(job.step, job.total_steps)} (step {job.step} of {job.total_steps})"
+
+
+def _when(moment: datetime | None, *, relative: bool) -> str:
+    if moment is None:
+        return "-"
+    return ago(moment) if relative else rfc3339(moment)
+
+
+def _text(value: int | None) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,149 @@
+"""A job on its way to the control plane: planned, checked, sent, created."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from periflow_cli.connection import Connection
+from periflow_cli.moment import size_text
+from periflow_cli.names import unknown
+from periflow_cli.output import Output
+from periflow_sdk.api.jobfile import JobSpec
+from periflow_sdk.api.models import JobCreate, JobDetail, VmType, Workspace
+from periflow_sdk.errors import UsageError
+
+if TYPE_CHECKING:
+    from periflow_sdk.snapshots.scan import Plan
+
+_SECRETS_SHOWN = 5
+
+
+class Submission:
+    """One `pf job run`.
+
+    Args:
+        folder: The workspace; None runs the command without one.
+        command: The command line so far, for hints that complete it.
+    """
+
+    def __init__(self, output: Output, spec: JobSpec, folder: Path | None, command: str) -> None:
+        self._output = output
+        self._spec = spec
+        self._folder = folder
+        self._command = command
+        self._plan: Plan | None = None
+
+    def plan(self) -> None:
+        """See what the workspace would send, and say what stays at home.
+
+        Raises:
+            UnsafePathError: a link leads out of the folder.
+        """
+        if self._folder is None:
+            return
+        from periflow_sdk.snapshots.ignore import IgnoreRules
+        from periflow_sdk.snapshots.scan import plan_folder
+
+        self._plan = plan_folder(self._folder, IgnoreRules())
+        files = self._plan.file_count
+        self._output.note(
+            f"Workspace {self._folder.name}: {size_text(self._plan.size)} in {files} "
+            f"file{'' if files == 1 else 's'}"
+        )
+        left_out = self._plan.left_out
+        if left_out:
+            named = [f"{each.path} ({each.reason})" for each in left_out[:_SECRETS_SHOWN]]
+            more = len(left_out) - len(named)
+            rest = f" and {more} more" if more > 0 else ""
+            self._output.note(f"Left out, as it looks secret: {', '.join(named)}{rest}")
+
+    def check(self, connection: Connection) -> None:
+        """Ask the control plane for everything that the job file names, before sending any byte.
+
+        Raises:
+            NotFoundError: an unknown VM, dataset or checkpoint.
+            UsageError: more devices than there are.
+        """
+        from periflow_cli.checkpoints import find_checkpoint
+        from periflow_cli.commands.dataset import find_dataset
+
+        self._check_vm(connection)
+        for section in self._spec.data:
+            find_dataset(connection, section.name)
+        if self._spec.checkpoint.input:
+            find_checkpoint(connection, self._spec.checkpoint.input.id)
+
+    def submit(self, connection: Connection, resume: str) -> JobDetail:
+        """Send the workspace and create the job.
+
+        Args:
+            resume: The command that goes on where an interrupt left off.
+        """
+        from periflow_cli.shell import shell_environment
+
+        shell, warning = shell_environment()
+        if warning:
+            self._output.note(f"Warning: {warning}")
+        workspace = self._send(connection, resume)
+        client, project = connection.client, connection.project.id
+        body = JobCreate(spec=self._spec, workspace=workspace, shell=shell)
+        return client.job(project, client.create_job(project, body).number)
+
+    def summary(self) -> dict[str, Any] | None:
+        """The workspace, for a program."""
+        if self._folder is None or self._plan is None:
+            return None
+        return {
+            "name": self._folder.name,
+            "size": self._plan.size,
+            "file_count": self._plan.file_count,
+            "left_out": [{"path": x.path, "reason": x.reason} for x in self._plan.left_out],
+        }
+
+    def _check_vm(self, connection: Connection) -> None:
+        vms = connection.client.vm_types(connection.project.id)
+        vm = next((each for each in vms if each.vm == self._spec.vm), None)
+        if vm is None:
+            error = unknown("VM", self._spec.vm, (each.vm for each in vms), "pf vm list")
+            error.code = "vm_unknown"
+            error.hint = f"{self._working_line(vms)} (`pf vm list` lists them all)"
+            raise error
+        if self._spec.num_devices > vm.quota:
+            raise UsageError(
+                f"The job asks for {self._spec.num_devices} devices, and {vm.vm} has {vm.quota}.",
+                code="too_many_devices",
+                hint=self._working_line([vm]),
+            )
+
+    def _working_line(self, vms: list[VmType]) -> str:
+        """The whole command with a VM that there is, the one of this machine first."""
+        if not vms:
+            return "pf vm list"
+        best = next((each for each in vms if each.vm == "local-cpu"), vms[0])
+        devices = min(self._spec.num_devices, max(best.quota, 1))
+        return f"{self._command} --vm {best.vm} --num-devices {devices}"
+
+    def _send(self, connection: Connection, resume: str) -> Workspace | None:
+        if self._folder is None:
+            return None
+        from periflow_cli.transfer import Bar
+        from periflow_sdk.snapshots.ignore import IgnoreRules
+        from periflow_sdk.snapshots.upload import upload_folder
+
+        try:
+            with Bar("Uploading the workspace") as bar:
+                snapshot = upload_folder(
+                    connection.client,
+                    connection.project.id,
+                    self._folder,
+                    keep_name=False,
+                    ignore=IgnoreRules(),
+                    state_dir=connection.profile.folder / "uploads",
+                    progress=bar,
+                    plan=self._plan,
+                )
+        except KeyboardInterrupt:
+            self._output.note(f"Interrupted: no job was made. To go on: {resume}")
+            raise
+        return Workspace(snapshot_id=snapshot.id, name=self._folder.name)
