@@ -14,6 +14,7 @@ from .errors import UsageError
 
 STAGING_FOLDER = ".periflow"
 _ATTEMPTS = 5
+_SETTLING_MILLISECONDS = 20
 _FICLONE = 0x40049409
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE: what the kernel stamps files with
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -156,25 +157,29 @@ def _is_temporary(name: str) -> bool:
 
 def _signature(path: Path) -> Signature | None:
     try:
-        status = path.stat()
+        return _stat(path)
     except OSError:
         return None
+
+
+def _stat(path: Path) -> Signature:
+    status = path.stat()
     return Signature(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def _settled_signature(path: Path) -> Signature:
-    """A file's signature, taken when a later write is sure to change it.
+def _settled_signature(path: Path) -> Signature | None:
+    """A file's signature, taken when a later write is sure to change it; None if it is written.
 
     The kernel stamps files in ticks of some milliseconds; within the tick of its last write, a
     file may be written again without a trace.
     """
-    mtime_ns = path.stat().st_mtime_ns
-    for _ in range(20):
-        if time.clock_gettime_ns(_COARSE_CLOCK) > mtime_ns:
-            break
+    first = last = _stat(path)
+    for _ in range(_SETTLING_MILLISECONDS):
+        if time.clock_gettime_ns(_COARSE_CLOCK) > last.mtime_ns:
+            return last
         time.sleep(0.001)
-    status = path.stat()
-    return Signature(status.st_size, status.st_mtime_ns, status.st_ino)
+        last = _stat(path)
+    return last if last == first else None  # a stamp in the future that nobody renews
 
 
 def _copy_still(files: list[Path], root: Path, target: Path) -> dict[Path, Signature]:
@@ -185,9 +190,10 @@ def _copy_still(files: list[Path], root: Path, target: Path) -> dict[Path, Signa
         for file in moving:
             relative = file.relative_to(root)
             relative.as_posix().encode()
-            before = copied[file] = _settled_signature(file)
-            _copy(file, target / relative, before.mtime_ns)
-        moving = [file for file in files if _signature(file) != copied[file]]
+            if (before := _settled_signature(file)) is not None:
+                _copy(file, target / relative, before.mtime_ns)
+                copied[file] = before
+        moving = [f for f in files if f not in copied or _signature(f) != copied[f]]
         if not moving:
             return copied
     raise OSError(errno.EBUSY, f"{moving[0].name} is still being written")

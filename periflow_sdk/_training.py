@@ -26,6 +26,8 @@ class _NoRun:
         self._reason = reason
 
     def __getattr__(self, name: str) -> Never:
+        if name.startswith("__"):  # whoever inspects the module is not a script
+            raise AttributeError(name)
         raise UsageError(f"{name}() was called {self._reason}", hint="call pf.init() first")
 
 
