@@ -1,0 +1,3 @@
+"""`pf`, the command line of PeriFlow."""
+
+__version__ = "0.2.0"

@@ -89,6 +89,7 @@ def show_job(output: Output, job: JobDetail) -> None:
     output.table(("Time", "Attempt", "Event", "Message"), events, "Events")
     output.table(CHECKPOINT_COLUMNS, [checkpoint_row(c) for c in job.checkpoints], "Checkpoints")
     if job.status == "failed" and job.log_tail:
+        output.line()
         output.sections(Lines("Last lines of the log", job.log_tail))
 
 

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from periflow_cli import __version__
 from periflow_sdk.errors import PeriFlowError, ServerUnreachableError, TimedOutError
 
 START_SECONDS = 30.0
@@ -270,7 +270,7 @@ def _ask(port: int, path: str) -> dict[str, Any] | None:
 
 def _check_version(running: Running, note: Callable[[str], None]) -> None:
     """One minor release apart works and is said; further apart is refused."""
-    ours = version("periflow-cli")
+    ours = __version__
     distance = _minor(ours) - _minor(running.version)
     if distance == 0:
         return

@@ -76,6 +76,7 @@ class Output:
             self.show(table(columns, rows, title))
             return
         if title:
+            self.line()
             self.line(title)
         for row in (columns, *rows):
             self.line("\t".join(_one_line(cell) for cell in row))

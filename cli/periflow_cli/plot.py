@@ -46,7 +46,7 @@ def draw(series: Sequence[MetricSeries], *, braille: bool) -> list[str]:
     text = figure.show(legend=len(series) > 1)
     if not braille:
         text = text.replace(_BLANK_BRAILLE, " ").replace("⠤", "")
-    return [line.rstrip() for line in text.splitlines()]
+    return [line.rstrip(f" {_BLANK_BRAILLE}") for line in text.splitlines()]
 
 
 def _figure(

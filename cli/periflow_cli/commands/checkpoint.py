@@ -38,8 +38,7 @@ def list_checkpoints(invocation: Invocation, /, job: str | None, as_json: bool) 
         output.json(checkpoints)
     else:
         output.table(CHECKPOINT_COLUMNS, [checkpoint_row(each) for each in checkpoints])
-    if checkpoints:
-        output.hint("pf checkpoint download ID")
+    output.hint("pf checkpoint download ID" if checkpoints else "pf job list")
 
 
 @group.command("view")

@@ -77,6 +77,7 @@ def list_datasets(invocation: Invocation, /, as_json: bool) -> None:
         return
     rows = [[value for _, value in _overview(each)] for each in datasets]
     output.table(("Name", "Cloud", "Region", "Storage Name", "Active"), rows)
+    output.hint("pf dataset view NAME" if datasets else "pf dataset upload -n NAME -p PATH")
 
 
 @group.command("view")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import click
 
+from periflow_cli import __version__
 from periflow_cli.group import Command
 
 
 def version_line() -> str:
     """The line of `pf --version`."""
-    from importlib.metadata import version
-
-    return f"pf {version('periflow-cli')}"
+    return f"pf {__version__}"
 
 
 @click.command("version", cls=Command)

@@ -37,8 +37,9 @@ def list_jobs(invocation: Invocation, /, limit: int, as_json: bool) -> None:
     jobs = connection.client.jobs(connection.project.id, limit=limit)
     if as_json:
         output.json(jobs)
-    else:
-        output.table(LIST_COLUMNS, [list_row(each, relative=output.boxes) for each in jobs])
+        return
+    output.table(LIST_COLUMNS, [list_row(each, relative=output.boxes) for each in jobs])
+    output.hint(f"pf job view {jobs[0].number}" if jobs else "pf job run -f FILE -d DIR")
 
 
 @group.command("view")

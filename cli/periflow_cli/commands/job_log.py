@@ -47,7 +47,11 @@ def print_log(
     connection = invocation.connect()
     found = find_job(connection, job)
     if follow:
-        follow_job(connection, output, found, num_records, timestamp=timestamp, as_json=as_json)
+        ended = follow_job(
+            connection, output, found, num_records, timestamp=timestamp, as_json=as_json
+        )
+        output.note(f"{sentence(ended)}.")
+        output.hint(f"pf job view {ended.number}")
         return
     page = connection.client.job_log(
         connection.project.id, found.number, limit=num_records or _LAST_LINES, tail=True
@@ -82,16 +86,18 @@ def follow_job(
     follower = Follower(connection, job.number, output)
     try:
         _print(output, follower.lines(num_records), timestamp=timestamp, as_json=as_json)
-        ended = follower.job()
+        return follower.job()
     except KeyboardInterrupt:
         output.note("")
         output.note(f"Job {job.number} goes on: only the log was left.")
         output.hint(f"pf job log -f {job.number}, or pf job stop {job.number}")
         raise
-    reason = f": {ended.reason}" if ended.reason else ""
-    output.note(f"Job {ended.number} ({ended.name}) ended: {ended.status}{reason}")
-    output.hint(f"pf job view {ended.number}")
-    return ended
+
+
+def sentence(job: JobDetail) -> str:
+    """How a job ended."""
+    reason = f": {job.reason}" if job.reason else ""
+    return f"Job {job.number} ({job.name}) ended with {job.status}{reason}"
 
 
 def text_of(line: LogLine, *, timestamp: bool) -> str:

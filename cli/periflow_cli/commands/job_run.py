@@ -12,10 +12,12 @@ from periflow_cli.group import Command, Invocation, json_option
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from periflow_cli.connection import Connection
     from periflow_cli.output import Output
     from periflow_cli.submission import Submission
     from periflow_sdk.api.jobfile import JobSpec
     from periflow_sdk.api.models import JobDetail
+    from periflow_sdk.errors import PeriFlowError
 
 
 @click.command("run", cls=Command)
@@ -73,14 +75,23 @@ def run_job(
             output.json(job)
         output.hint(f"pf job log -f {job.number}")
         return
-    from periflow_cli.commands.job_log import follow_job
+    ended = _follow(connection, output, job, as_json)
+    if ended.status != "success":
+        raise _failure(ended)
 
-    ended = follow_job(
-        connection, output.aside() if as_json else output, job, None, timestamp=False, as_json=False
-    )
+
+def _follow(connection: Connection, output: Output, job: JobDetail, as_json: bool) -> JobDetail:
+    """Print the log (beside the one JSON document, if that was asked for) until the job ends."""
+    from periflow_cli.commands.job_log import follow_job, sentence
+
+    beside = output.aside() if as_json else output
+    ended = follow_job(connection, beside, job, None, timestamp=False, as_json=False)
     if as_json:
         output.json(ended)
-    _fail_with(ended)
+    if ended.status == "success":
+        output.note(f"{sentence(ended)}.")
+        output.hint(f"pf job view {ended.number}")
+    return ended
 
 
 def _read(file: str, folder: str | None, vm: str | None, num_devices: int | None) -> JobSpec:
@@ -131,13 +142,9 @@ def _show_dry_run(output: Output, spec: JobSpec, submission: Submission, as_json
         output.line(f"The job could run on {spec.vm} with {spec.num_devices} device(s).")
 
 
-def _fail_with(job: JobDetail) -> None:
+def _failure(job: JobDetail) -> PeriFlowError:
+    from periflow_cli.commands.job_log import sentence
     from periflow_sdk.errors import PeriFlowError
 
-    if job.status != "success":
-        raise PeriFlowError(
-            f"Job {job.number} ({job.name}) ended {job.status}"
-            f"{f': {job.reason}' if job.reason else ''}.",
-            code="job_failed",
-            hint=f"pf job view {job.number}",
-        )
+    hint = f"pf job view {job.number}"
+    return PeriFlowError(f"{sentence(job)}.", code="job_failed", hint=hint)
