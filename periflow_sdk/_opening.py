@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _control as control_words
-from ._checkpoints import Checkpoints
+from ._checkpoints import Checkpoints, Record
 from ._console import say
 from ._journal import Journal, LocalLog
 from ._session import Session
@@ -53,18 +53,10 @@ def _open_in_job(environment: JobEnvironment, total_steps: int, config: str | No
     except OSError as error:
         say(f"progress is not reported ({error.strerror}); training goes on.")
         progress, control = control_words.private_words(), control_words.private_words()
-    restored = environment.restored_checkpoint
-    directory = environment.checkpoint_dir
-    checkpoints = Checkpoints(
-        CheckpointFolder(directory, is_restored=restored is not None) if directory else None,
-        rank=rank,
-        record=journal.checkpoint,
-        restored=restored,
-    )
     return Session(
         mode="job",
         log=journal,
-        checkpoints=checkpoints,
+        checkpoints=_job_checkpoints(environment, journal.checkpoint),
         progress=progress,
         control=control,
         rank=rank,
@@ -87,7 +79,7 @@ def _open_local(total_steps: int, local_log_name: str | os.PathLike[str] | None)
     return Session(
         mode="local",
         log=log,
-        checkpoints=Checkpoints(CheckpointFolder(local_checkpoint_dir()), rank=rank, record=None),
+        checkpoints=_local_checkpoints(rank),
         progress=control_words.private_words(),
         control=control_words.private_words(),
         rank=rank,
@@ -95,6 +87,27 @@ def _open_local(total_steps: int, local_log_name: str | os.PathLike[str] | None)
         total_steps=total_steps,
         first_step=0,
     )
+
+
+def find_latest_checkpoint() -> Path | None:
+    """The checkpoint to resume from, before a run has started."""
+    environment = job_environment()
+    if environment is not None:
+        restored = environment.restored_checkpoint
+        return restored if restored is not None and restored.exists() else None
+    found = _local_checkpoints(process_rank()).latest()
+    return found[0] if found else None
+
+
+def _job_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints:
+    restored = environment.restored_checkpoint
+    directory = environment.checkpoint_dir
+    folder = CheckpointFolder(directory, is_restored=restored is not None) if directory else None
+    return Checkpoints(folder, rank=environment.rank, record=record, restored=restored)
+
+
+def _local_checkpoints(rank: int) -> Checkpoints:
+    return Checkpoints(CheckpointFolder(local_checkpoint_dir()), rank=rank, record=None)
 
 
 def _mention_jobs() -> None:

@@ -24,6 +24,14 @@ class _NoRun:
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
+        self.was_asked_for_latest = False
+
+    def latest_checkpoint(self) -> Path | None:
+        """Where to resume from is often asked first: a framework takes it as an argument."""
+        from ._opening import find_latest_checkpoint
+
+        self.was_asked_for_latest = True
+        return find_latest_checkpoint()
 
     def __getattr__(self, name: str) -> Never:
         if name.startswith("__"):  # whoever inspects the module is not a script
@@ -76,8 +84,11 @@ def init(
     from ._opening import open_session
 
     global _run
+    goes_on = isinstance(_run, _NoRun) and _run.was_asked_for_latest
     finish()
     _run = open_session(total_train_steps, local_log_name, config)
+    if goes_on:
+        _run.latest_checkpoint()
     _hook_process()
 
 
@@ -243,19 +254,16 @@ def latest_checkpoint() -> Path | None:
     Outside a job: the newest one that save_checkpoint() wrote; asked before the first step, it
     also makes the steps go on from there, as they do in a job.
 
+    It may be asked before init(), too.
+
     Returns:
         A file, or a folder if the checkpoint has several entries; None on a fresh start.
 
-    Raises:
-        UsageError: Before init().
-
     Example:
         >>> import periflow_sdk as pf
-        >>> pf.init()
         >>> path = pf.latest_checkpoint()
         >>> if path is not None:
         ...     state = torch.load(path)  # doctest: +SKIP
-        >>> pf.finish()
     """
     return _run.latest_checkpoint()
 

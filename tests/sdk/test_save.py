@@ -171,6 +171,27 @@ def test_every_local_rank_resumes_from_what_rank_0_saved(local: Run) -> None:
     assert answer == [str(local.checkpoints / "checkpoint.pt"), "1"]
 
 
+def test_latest_checkpoint_can_be_asked_before_init(local: Run) -> None:
+    assert pf.latest_checkpoint() is None
+    pf.init()
+    with pf.train_step():
+        pf.save_checkpoint({})
+    pf.finish()
+    assert pf.latest_checkpoint() == local.checkpoints / "checkpoint.pt"
+    pf.init()
+    assert pf.current_step() == 1
+
+
+def test_restored_checkpoint_is_known_before_init(
+    job: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restored = job.checkpoints / "checkpoint.pt"
+    monkeypatch.setenv("PERIFLOW_RESTORED_CHECKPOINT", str(restored))
+    assert pf.latest_checkpoint() is None
+    restored.write_bytes(b"x")
+    assert pf.latest_checkpoint() == restored
+
+
 def test_deleted_or_damaged_notes_are_a_fresh_start(local: Run) -> None:
     pf.init()
     with pf.train_step():
