@@ -11,7 +11,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from importlib import import_module
-from importlib.util import find_spec
 
 from fastapi import APIRouter, FastAPI
 
@@ -19,6 +18,7 @@ from periflow_server import __version__, problems
 from periflow_server.db.base import Database
 from periflow_server.db.schema import prepare_schema
 from periflow_server.middleware import RequestMiddleware
+from periflow_server.scheduler import Scheduler
 from periflow_server.settings import Settings
 from periflow_server.storage.store import Store
 
@@ -40,7 +40,13 @@ _ROUTES = (
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application; its lifespan runs the scheduler."""
+    """The application, on a database of its schema; its lifespan runs the scheduler.
+
+    Raises:
+        UsageError: the database is that of a newer version or of something else.
+    """
+    database = Database(settings.database)
+    prepare_schema(database)
     app = FastAPI(
         title="PeriFlow",
         version=__version__,
@@ -51,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.settings = settings
-    app.state.database = Database(settings.database)
+    app.state.database = database
     app.state.store = Store(settings.storage_dir)
     app.state.wake = threading.Event()
     app.state.closing = threading.Event()
@@ -65,25 +71,18 @@ def create_app(settings: Settings) -> FastAPI:
 def routers() -> Iterator[APIRouter]:
     """The router of every noun."""
     for name in _ROUTES:
-        if find_spec(f"periflow_server.routes.{name}") is not None:
-            yield import_module(f"periflow_server.routes.{name}").router
+        yield import_module(f"periflow_server.routes.{name}").router
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
-    prepare_schema(state.database)
-    scheduler = None
-    if find_spec("periflow_server.scheduler") is not None:
-        module = import_module("periflow_server.scheduler")
-        scheduler = module.Scheduler(state.database, state.store, state.settings)
-        if wake := getattr(scheduler, "wake", None):
-            state.wake = wake
-        scheduler.start()
+    scheduler = Scheduler(state.database, state.store, state.settings)
+    state.wake = scheduler.wake
+    scheduler.start()
     try:
         yield
     finally:
         state.closing.set()
-        if scheduler is not None:
-            scheduler.stop()
+        scheduler.stop()
         state.database.close()

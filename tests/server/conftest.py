@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from periflow_sdk.api import models as m
 from periflow_server.db.base import Database
+from periflow_server.db.schema import import_tables
 
 if TYPE_CHECKING:
     from conftest import Client, ServerProcess
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def database(server: ServerProcess) -> Iterator[Database]:
     """The running server's database, opened by this process as well."""
+    import_tables()
     opened = Database(f"sqlite:///{server.data_dir / 'periflow.db'}")
     yield opened
     opened.close()

@@ -6,7 +6,7 @@ server half a second.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, MetaData, String, Table, inspect, select
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
 from periflow_sdk.errors import UsageError
 from periflow_server.db.base import Base, Database
@@ -15,7 +15,8 @@ from periflow_server.migrations import HEAD, REVISIONS
 _VERSION = Table(
     "alembic_version",
     MetaData(),
-    Column("version_num", String(32), primary_key=True, nullable=False),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 
 

@@ -1,0 +1,137 @@
+"""The schema: made at once or by migrations, and the two agree."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from periflow_sdk.errors import UsageError
+from periflow_server.db.base import Database
+from periflow_server.db.schema import current_revision, import_tables, migrate, prepare_schema
+from periflow_server.migrations import HEAD, REVISIONS
+
+if TYPE_CHECKING:
+    from conftest import ServerProcess
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'one.db'}")
+    yield database
+    database.close()
+
+
+def structure(database: Database) -> dict[str, Any]:
+    """Every table with its columns, keys, references and indexes."""
+    inspector = inspect(database.engine)
+
+    def ordered(items: list[Any]) -> list[str]:
+        return sorted(repr(sorted(item.items(), key=str)) for item in items)
+
+    return {
+        table: {
+            "columns": ordered(
+                [{**column, "type": str(column["type"])} for column in inspector.get_columns(table)]
+            ),
+            "primary key": inspector.get_pk_constraint(table),
+            "foreign keys": ordered(inspector.get_foreign_keys(table)),
+            "unique": ordered(inspector.get_unique_constraints(table)),
+            "indexes": ordered(inspector.get_indexes(table)),
+        }
+        for table in inspector.get_table_names()
+    }
+
+
+def test_migrations_give_the_tables_of_the_code(empty: Database, tmp_path: Path) -> None:
+    migrate(empty)
+    made = Database(f"sqlite:///{tmp_path / 'two.db'}")
+    prepare_schema(made)
+    try:
+        expected = structure(made)
+        assert len(expected) > 15
+        assert structure(empty) == expected
+        assert current_revision(empty) == current_revision(made) == HEAD
+    finally:
+        made.close()
+
+
+def test_list_of_revisions_is_that_of_the_files() -> None:
+    config = Config()
+    config.set_main_option("script_location", "periflow_server:migrations")
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_current_head() == HEAD
+    found = [script.revision for script in scripts.walk_revisions()]
+    assert list(reversed(found)) == list(REVISIONS)
+
+
+def test_every_migration_can_be_taken_back(empty: Database) -> None:
+    migrate(empty)
+    config = Config()
+    config.set_main_option("script_location", "periflow_server:migrations")
+    with empty.migration() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert inspect(empty.engine).get_table_names() == ["alembic_version"]
+
+
+def test_server_starts_on_a_database_that_migrations_made(
+    own_server: ServerProcess,
+) -> None:
+    own_server.stop()
+    path = own_server.data_dir / "periflow.db"
+    for file in own_server.data_dir.glob("periflow.db*"):
+        file.unlink()
+    database = Database(f"sqlite:///{path}")
+    migrate(database)
+    database.close()
+    own_server.start()
+    assert own_server.client().me()
+
+
+def test_database_of_a_newer_version_is_refused_untouched(empty: Database) -> None:
+    prepare_schema(empty)
+    with empty.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(UsageError, match="9999"):
+        prepare_schema(empty)
+    assert current_revision(empty) == "9999"
+
+
+def test_server_says_why_it_does_not_start_on_a_newer_database(
+    own_server: ServerProcess,
+) -> None:
+    own_server.stop()
+    database = Database(f"sqlite:///{own_server.data_dir / 'periflow.db'}")
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    ended = subprocess.run(own_server.command(), capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 2
+    assert "9999" in ended.stderr
+    assert "Install the newest PeriFlow" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_database_of_something_else_is_refused(empty: Database) -> None:
+    with empty.write() as session:
+        session.execute(text("CREATE TABLE recipes (id INTEGER)"))
+    with pytest.raises(UsageError):
+        prepare_schema(empty)
+
+
+def test_failed_migration_changes_nothing(empty: Database) -> None:
+    import_tables()
+    prepare_schema(empty)
+    before = structure(empty)
+    with pytest.raises(ZeroDivisionError), empty.migration() as connection:
+        connection.execute(text("DROP TABLE tokens"))
+        raise ZeroDivisionError
+    assert structure(empty) == before
