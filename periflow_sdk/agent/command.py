@@ -121,11 +121,23 @@ def environment(
     return {
         "PATH": inherited.get("PATH", os.defpath),
         **_from_agent(inherited),
+        **_threads(assignment),
         **shell,
         **assignment.spec.env,
         **docker.env_var,
         **ours,
     }
+
+
+def _threads(assignment: Assignment) -> dict[str, str]:
+    """A job with one core gets one thread: more would spin for cores that others use.
+
+    With several, the launcher divides them (torchrun gives each rank one thread), or the script
+    is a single process that uses them all.
+    """
+    if assignment.device == "cpu" and assignment.devices_per_node == 1:
+        return {"OMP_NUM_THREADS": "1"}
+    return {}
 
 
 def _from_agent(variables: Mapping[str, str]) -> dict[str, str]:
