@@ -15,6 +15,7 @@ from importlib import import_module
 from fastapi import APIRouter, FastAPI
 
 from periflow_server import __version__, problems
+from periflow_server.collector import Collector
 from periflow_server.db.base import Database
 from periflow_server.db.schema import prepare_schema
 from periflow_server.middleware import RequestMiddleware
@@ -80,9 +81,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scheduler = Scheduler(state.database, state.store, state.settings)
     state.wake = scheduler.wake
     scheduler.start()
+    collector = Collector(state.database, state.store, state.settings.collect_seconds)
+    collector.start()
     try:
         yield
     finally:
         state.closing.set()
+        collector.stop()
         scheduler.stop()
         state.database.close()

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     signup_attempts: int = 5
     url_seconds: int = 3600
     lease_seconds: int = 24 * 3600
+    collect_seconds: float = 3600
 
     @classmethod
     def for_embedded(cls, data_dir: Path, port: int, key: str) -> Settings:

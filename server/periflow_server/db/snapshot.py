@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, exists, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, utcnow
@@ -84,6 +84,19 @@ def lease_chunks(session: Session, project_id: str, sizes: dict[str, int], until
                 set_={"leased_until": statement.excluded.leased_until},
             )
         )
+
+
+def forget_unheld_chunks(session: Session, now: datetime, limit: int) -> list[tuple[str, str]]:
+    """Forget chunks that no snapshot names and whose lease is over; their projects and hashes."""
+    named = exists().where(
+        SnapshotChunk.project_id == Chunk.project_id, SnapshotChunk.chunk_hash == Chunk.hash
+    )
+    query = select(Chunk).where(Chunk.leased_until < now, ~named).limit(limit)
+    chunks = list(session.scalars(query.with_for_update(skip_locked=True)))
+    for chunk in chunks:
+        session.delete(chunk)
+    session.flush()
+    return [(chunk.project_id, chunk.hash) for chunk in chunks]
 
 
 def find_snapshot(session: Session, project_id: str, snapshot_id: str) -> Snapshot | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,21 @@ if TYPE_CHECKING:
     from pwdlib import PasswordHash
 
 
+# A hash takes 19 MiB while it is made: so many at once, however many log in.
+_turns = threading.BoundedSemaphore(2)
+
+
 def hash_password(password: str) -> str:
     """The hash to keep; takes some 20 ms on purpose."""
-    return _hasher().hash(password)
+    with _turns:
+        return _hasher().hash(password)
 
 
 def is_password(password: str, password_hash: str | None) -> bool:
     """Whether the password is right. Takes as long when there is no user to compare with."""
-    matches = _hasher().verify(password, password_hash or _nobody())
+    compared = password_hash or _nobody()
+    with _turns:
+        matches = _hasher().verify(password, compared)
     return matches and password_hash is not None
 
 

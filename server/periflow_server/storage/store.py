@@ -6,8 +6,9 @@ Keys are relative paths (``chunks/<project>/<hash[:2]>/<hash>``). Objects appear
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,6 +108,17 @@ class Store:
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens when it is not there."""
         self.path(key).unlink(missing_ok=True)
+
+    def remove_stale_files(self, age_seconds: float) -> int:
+        """Remove what writers who were killed left behind, once it is so old; how many."""
+        before = time.time() - age_seconds
+        removed = 0
+        for path in self.root.rglob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
 
 
 class ChunkWriter:

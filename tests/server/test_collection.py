@@ -1,0 +1,60 @@
+"""What nothing needs is removed from the store, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import update
+
+from periflow_server.db.base import Database, utcnow
+from periflow_server.db.schema import import_tables
+from periflow_server.db.snapshot import Chunk
+from periflow_server.storage.store import Store
+
+if TYPE_CHECKING:
+    from conftest import ServerProcess
+
+
+def test_only_chunks_without_a_snapshot_and_without_a_lease_are_collected(
+    start_server: Callable[..., ServerProcess], chunks: Any
+) -> None:
+    server = start_server(PERIFLOW_SERVER_COLLECT_SECONDS="0.1")
+    client = server.client()
+    named, leased, loose = b"named by a snapshot", b"held by a lease", b"held by nothing"
+    snapshot = chunks.snapshot(client, named)
+    refs = {data: chunks.put(client, data) for data in (named, leased, loose)}
+
+    import_tables()
+    database = Database(f"sqlite:///{server.data_dir / 'periflow.db'}")
+    over = [refs[named].hash, refs[loose].hash]
+    with database.write() as session:
+        past = utcnow() - timedelta(seconds=1)
+        session.execute(update(Chunk).where(Chunk.hash.in_(over)).values(leased_until=past))
+    database.close()
+
+    folder = server.data_dir / "storage" / "chunks" / client.project
+    deadline = time.monotonic() + 20
+    while list(folder.rglob(refs[loose].hash)):
+        assert time.monotonic() < deadline, server.log()
+        time.sleep(0.02)
+    assert client.chunk_sources(client.project, [refs[named], refs[leased]])
+    assert client.manifest(client.project, snapshot.id)
+    assert len(client.missing_chunks(client.project, [refs[loose]])) == 1
+    assert chunks.put(client, loose) == refs[loose]
+
+
+def test_unfinished_files_of_killed_writers_are_removed_when_old(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put_bytes("chunks/p/ab/abcd", b"whole")
+    old, new = (tmp_path / "chunks/p/ab" / f".abcd.{name}.tmp" for name in ("1", "2"))
+    old.write_bytes(b"half")
+    new.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    assert store.remove_stale_files(3600) == 1
+    assert (old.exists(), new.exists()) == (False, True)
+    assert store.get_bytes("chunks/p/ab/abcd") == b"whole"
