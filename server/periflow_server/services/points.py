@@ -63,8 +63,8 @@ class Points:
         return self.take(i for i, s in enumerate(self.steps) if s < step)
 
     def extremes(self) -> Points:
-        """The lowest and the highest point of every block, in order."""
-        return self.take(_extreme_indices(self.values, BLOCK))
+        """The lowest and the highest point of every block, in order, and the last point."""
+        return self.take(_with_last(_extreme_indices(self.values, BLOCK), len(self)))
 
 
 def downsample(points: Points, max_points: int) -> Points:
@@ -81,9 +81,11 @@ def downsample(points: Points, max_points: int) -> Points:
     else:
         width = -(-count // max(1, max_points // 2))
         indices = _extreme_indices(points.values, width)
-    if indices[-1] != count - 1:
-        indices.append(count - 1)
-    return points.take(indices)
+    return points.take(_with_last(indices, count))
+
+
+def _with_last(indices: list[int], count: int) -> list[int]:
+    return indices if not count or indices[-1] == count - 1 else [*indices, count - 1]
 
 
 def _extreme_indices(values: array[float] | list[str], width: int) -> list[int]:

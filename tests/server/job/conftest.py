@@ -144,6 +144,13 @@ class Desk:
     def kinds(self, number: int) -> list[str]:
         return [event.kind for event in self.job(number).events]
 
+    def reconnect(self) -> None:
+        """Go on as the same user after the server came back, perhaps elsewhere."""
+        old = self.api
+        self.api = type(old)(self.server.url, old.session.access_token)
+        self.api.session, self.api.project = old.session, old.project
+        old.close()
+
     def clear(self) -> None:
         """End every job, so that the next test finds all devices free."""
         for job in self.api.jobs(self.project):
