@@ -7,10 +7,13 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from periflow_sdk.agent.folder import NodeFolder
-from periflow_sdk.api.models import Assignment
 from periflow_sdk.errors import UsageError
+
+if TYPE_CHECKING:
+    from periflow_sdk.api.models import Assignment
 
 _SYSTEM_FOLDERS = ("/", "/proc", "/dev", "/sys", "/run", "/etc", "/usr", "/bin", "/lib", "/tmp")
 

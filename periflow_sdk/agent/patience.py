@@ -47,9 +47,14 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, ServerUnreachableError) or type(error) is ApiError
 
 
+def is_superseded(error: PeriFlowError) -> bool:
+    """Whether the error means that this attempt may say nothing more."""
+    return error.code == SupersededError.default_code or isinstance(error, LoginRequiredError)
+
+
 def check_superseded(error: PeriFlowError) -> None:
-    """Raise SupersededError where the error means that this attempt may say nothing more."""
-    if error.code == "attempt_superseded" or isinstance(error, LoginRequiredError):
+    """Raise SupersededError where the error means that."""
+    if is_superseded(error):
         raise SupersededError(error.message) from error
 
 

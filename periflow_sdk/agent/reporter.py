@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from periflow_sdk.agent.patience import Backoff, SupersededError, check_superseded, is_passing
+from periflow_sdk.agent.patience import Backoff, check_superseded, is_passing, is_superseded
 from periflow_sdk.agent.progress import read_progress
 from periflow_sdk.agent.state import StateFile
 from periflow_sdk.api.client import ApiClient
@@ -70,10 +70,10 @@ class Reporter:
                 backoff.reset()
                 if leaving:
                     return
-            except SupersededError:
-                self._obey(AgentOrders(superseded=True))
-                return
             except PeriFlowError as error:
+                if is_superseded(error):
+                    self._obey(AgentOrders(superseded=True))
+                    return
                 _log.warning("%s; reporting again", error)
                 backoff.pause()
                 continue

@@ -142,6 +142,7 @@ def _end_leftovers(plan: dict[str, Any]) -> None:
                 _kill(pid, signal.SIGTERM)
         _reap()
         time.sleep(0.02)
+    _reap()
 
 
 def _descendants() -> list[int]:

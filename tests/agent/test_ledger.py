@@ -1,0 +1,90 @@
+"""When a checkpoint is whole: the closing rule, with several ranks."""
+
+from __future__ import annotations
+
+import json
+
+from periflow_sdk.agent.checkpoints import Ledger
+from periflow_sdk.agent.progress import RankProgress
+
+
+def at(started: int, *, done: bool = False) -> RankProgress:
+    return RankProgress(started=started, finished=started, total=0, is_done=done)
+
+
+def record(number: int, step: int, **files: int) -> bytes:
+    name = f"{number:032x}"
+    document = {
+        "t": "checkpoint",
+        "s": step,
+        "id": name,
+        "save": "NORMAL",
+        "staged": f".periflow/{name}",
+        "files": [{"path": path, "size": size} for path, size in files.items()],
+    }
+    return json.dumps(document).encode() + b"\n"
+
+
+def verdict(ledger: Ledger, progress: dict[int, RankProgress], **end: bool) -> str:
+    options = {"ended": False, "ended_well": False, **end}
+    return ledger.verdict(ledger.gatherings[0], progress, **options)
+
+
+def saved_by(*ranks: int) -> Ledger:
+    ledger = Ledger()
+    for rank in ranks:
+        ledger.read(rank, record(rank, 5, **{f"part{rank}": 1}))
+    return ledger
+
+
+def test_open_until_every_rank_has_started_a_later_step():
+    ledger = saved_by(0)
+    assert verdict(ledger, {0: at(6), 1: at(5)}) == "open"
+    assert verdict(ledger, {0: at(6), 1: at(6)}) == "whole"
+
+
+def test_a_finished_rank_holds_nothing_open():
+    assert verdict(saved_by(0), {0: at(6), 1: at(5, done=True)}) == "whole"
+
+
+def test_parts_of_all_ranks_join_and_the_lowest_rank_wins():
+    ledger = Ledger()
+    ledger.read(1, record(1, 5, both=1, second=1))
+    ledger.read(0, record(0, 5, both=2, first=1))
+    (gathering,) = ledger.gatherings
+    chosen = {path: (part.rank, size) for path, (part, size) in gathering.files().items()}
+    assert chosen == {"both": (0, 2), "first": (0, 1), "second": (1, 1)}
+
+
+def test_rank_that_died_before_it_could_save_leaves_it_unpublished():
+    assert verdict(saved_by(0), {0: at(6), 1: at(5)}, ended=True) == "torn"
+
+
+def test_end_of_the_training_closes_what_every_rank_has_saved():
+    assert verdict(saved_by(0, 1), {0: at(5), 1: at(5)}, ended=True) == "whole"
+    assert verdict(saved_by(0), {0: at(5)}, ended=True) == "whole"
+    assert verdict(saved_by(0), {0: at(5), 1: at(5)}, ended=True, ended_well=True) == "whole"
+
+
+def test_saving_the_same_file_again_without_a_step_closes_the_one_before():
+    ledger = Ledger()
+    ledger.read(0, record(1, 0, model=1) + record(2, 0, optimizer=1))
+    assert len(ledger.gatherings) == 1
+    ledger.read(0, record(3, 0, model=1))
+    assert len(ledger.gatherings) == 2
+    assert verdict(ledger, {0: at(0)}) == "whole"
+    assert ledger.verdict(ledger.gatherings[1], {0: at(0)}, ended=False, ended_well=False) == "open"
+
+
+def test_lines_that_are_no_records_are_counted():
+    ledger = Ledger()
+    ledger.read(0, b'{"t":"metric","m":{"note":"\\"checkpoint\\""}}\n')
+    ledger.read(0, b'{"t":"checkpoint"}\n{"t":"checkpoint",\n')
+    assert ledger.gatherings == []
+    assert ledger.broken_records == 2
+
+
+def test_memory_survives_being_written_down():
+    ledger = saved_by(0, 1)
+    document = json.loads(json.dumps(ledger.to_document()))
+    assert Ledger.from_document(document) == ledger
