@@ -184,6 +184,12 @@ def wait_until(
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="session")
+def server_type() -> type[ServerProcess]:
+    """For fixtures that start servers in their own way."""
+    return ServerProcess
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for the tests of a module; do not stop it."""

@@ -74,7 +74,7 @@ def _run_embedded(data_dir: Path, port: int, bound: socket.socket) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from periflow_server.settings import Settings
 
-    settings = Settings()
+    settings = Settings.read()
     settings.host = options.host or settings.host
     settings.port = settings.port if options.port is None else options.port
     settings.data_dir = settings.data_dir.absolute()

@@ -51,10 +51,14 @@ def serve(settings: Settings, bound: socket.socket, on_ready: Callable[[], None]
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    # uvicorn raises the signal once more when it is done; then it must not end us half-way.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.signal(signal.SIGINT, lambda *_: None)
     server = _Server(config, on_ready)
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # Before uvicorn listens for signals, and after: it raises them once more when it is done.
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
     try:
         server.run(sockets=[bound])
     except SystemExit:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from periflow_sdk.errors import UsageError
+
+_PREFIX = "PERIFLOW_SERVER_"
 
 
 class Settings(BaseSettings):
@@ -17,7 +21,7 @@ class Settings(BaseSettings):
     executor runs jobs as the server's own user: only an embedded server has it unasked.
     """
 
-    model_config = SettingsConfigDict(env_prefix="PERIFLOW_SERVER_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -25,7 +29,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("periflow-server")
     database_url: str | None = None
     storage_url: str | None = None
-    secret_key: str | None = Field(default=None, repr=False)
+    secret_key: str | None = Field(default=None, repr=False, min_length=32)
     org_approval: Literal["manual", "auto"] = "manual"
     executor: Literal["local", "none"] = "none"
     embedded: bool = False
@@ -39,9 +43,25 @@ class Settings(BaseSettings):
     collect_seconds: float = 3600
 
     @classmethod
+    def read(cls, **given: Any) -> Settings:
+        """The settings given, then those of the environment, then the defaults.
+
+        Raises:
+            UsageError: one of them is wrong; names the variable.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            name = "_".join(str(part) for part in first["loc"]).upper()
+            raise UsageError(
+                f"{_PREFIX}{name} is wrong: {first['msg']}.", hint="Correct it or leave it out."
+            ) from None
+
+    @classmethod
     def for_embedded(cls, data_dir: Path, port: int, key: str) -> Settings:
         """The settings of an embedded server: what nobody has set suits its one user."""
-        settings = cls(
+        settings = cls.read(
             embedded=True, host="127.0.0.1", port=port, data_dir=data_dir, secret_key=key
         )
         if "org_approval" not in settings.model_fields_set:
@@ -58,8 +78,13 @@ class Settings(BaseSettings):
 
     @property
     def key(self) -> bytes:
-        """The secret all signatures derive from."""
-        return bytes.fromhex(self.secret_key) if self.secret_key else b""
+        """The secret all signatures derive from: hex is taken as bytes, other text as it is."""
+        if not self.secret_key:
+            raise UsageError("The server has no key.", hint=f"Set {_PREFIX}SECRET_KEY.")
+        try:
+            return bytes.fromhex(self.secret_key)
+        except ValueError:
+            return self.secret_key.encode()
 
     @property
     def database(self) -> str:

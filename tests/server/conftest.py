@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from conftest import Client, ServerProcess
 
 
+@pytest.fixture(scope="session")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, server_type: type[ServerProcess]
+) -> Iterator[ServerProcess]:
+    """One server for all tests of this folder that leave it running; no jobs are run on it."""
+    process = server_type(tmp_path_factory.mktemp("server") / "home")
+    process.start()
+    yield process
+    process.close()
+
+
 @pytest.fixture
 def database(server: ServerProcess) -> Iterator[Database]:
     """The running server's database, opened by this process as well."""

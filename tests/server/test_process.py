@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,9 +96,7 @@ def test_nothing_of_the_folder_is_open_to_others(server: ServerProcess) -> None:
 
 
 def test_embedded_server_refuses_to_listen_beyond_this_machine(tmp_path: Path) -> None:
-    from sys import executable
-
-    command = [executable, "-m", "periflow_server", "serve", "--embedded", "--host", "0.0.0.0"]
+    command = [sys.executable, "-m", "periflow_server", "serve", "--embedded", "--host", "0.0.0.0"]
     ended = subprocess.run(
         [*command, "--home", str(tmp_path)], capture_output=True, text=True, timeout=30
     )
@@ -139,3 +139,29 @@ def test_home_beside_a_network_file_system_is_fine(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     refuse_network_file_system(home, mounts)
+
+
+def test_damaged_key_is_named_and_nothing_is_signed_with_it(own_server: ServerProcess) -> None:
+    own_server.stop()
+    (own_server.data_dir / "key").write_text("")
+    ended = subprocess.run(own_server.command(), capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert str(own_server.data_dir / "key") in ended.stderr
+    assert "Traceback" not in ended.stderr
+    (own_server.data_dir / "key").unlink()
+    own_server.start()
+    assert own_server.client().me()
+
+
+def test_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
+    variables = {**os.environ, "PERIFLOW_SERVER_SECRET_KEY": "too-short-secret"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "periflow_server", "serve", "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**variables, "PERIFLOW_SERVER_DATA_DIR": str(tmp_path)},
+    )
+    assert ended.returncode == 2
+    assert "PERIFLOW_SERVER_SECRET_KEY" in ended.stderr
+    assert "too-short-secret" not in ended.stderr
