@@ -18,6 +18,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--worker", type=int, metavar="SUPERVISOR", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     folder = NodeFolder.open(options.folder)
+    # httpx loads the libraries of its own command line where they are: a third of its import.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     logging.basicConfig(
         format="%(asctime)s %(processName)s[%(process)d] %(levelname)s %(message)s",
         level=logging.INFO,

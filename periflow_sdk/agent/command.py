@@ -109,6 +109,8 @@ def environment(
         "PYTHONUNBUFFERED": "1",
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, int(assignment.grace_seconds))),
     }
+    if assignment.device != "cpu" and assignment.devices:
+        ours["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, assignment.devices))
     if layout.data:
         ours["PERIFLOW_DATA_DIR"] = inside(layout.data[0])
     if restored is not None:

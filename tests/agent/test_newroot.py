@@ -22,16 +22,8 @@ needs_bwrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="needs bubble
 
 # The interpreter may lie in a folder that only root may read.
 AS_NOBODY = [
-    "setpriv",
-    "--reuid",
-    "65534",
-    "--regid",
-    "65534",
-    "--clear-groups",
-    "--inh-caps",
-    "+dac_read_search",
-    "--ambient-caps",
-    "+dac_read_search",
+    *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
+    *("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"),
 ]
 
 
