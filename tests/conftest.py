@@ -185,7 +185,7 @@ def wait_until(
 
 
 @pytest.fixture(scope="session")
-def server_type() -> type[ServerProcess]:
+def server_class() -> type[ServerProcess]:
     """For fixtures that start servers in their own way."""
     return ServerProcess
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, server_type: type[ServerProcess]
+    tmp_path_factory: pytest.TempPathFactory, server_class: type[ServerProcess]
 ) -> Iterator[ServerProcess]:
     """One server for all tests of this folder that leave it running; no jobs are run on it."""
-    process = server_type(tmp_path_factory.mktemp("server") / "home")
+    process = server_class(tmp_path_factory.mktemp("server") / "home")
     process.start()
     yield process
     process.close()
