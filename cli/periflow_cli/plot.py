@@ -12,7 +12,8 @@ from periflow_sdk.errors import NotFoundError
 if TYPE_CHECKING:
     from periflow_sdk.api.models import MetricSeries
 
-_LABELS_WIDTH = 14
+# What stands left of the drawing, and right of it: the arrow and "(step)".
+_LABELS_WIDTH = 24
 _MARKERS = "*o+x#@"
 _BLANK_BRAILLE = "⠀"
 

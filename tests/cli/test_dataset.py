@@ -1,0 +1,107 @@
+"""Datasets through `pf`, in a pipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def cifar(tmp_path: Path) -> Path:
+    """The tutorial's folder, a thousand times smaller."""
+    folder = tmp_path / "cifar100" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for name, size in (("meta", 1500), ("test", 31_000), ("train", 155_200)):
+        (folder / name).write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
+    return folder.parent
+
+
+def _paths(shell, name: str) -> list[str]:
+    return [file["path"] for file in shell.json("dataset", "view", name)["files"]]
+
+
+def test_trailing_slash_means_the_contents(settled, cifar: Path) -> None:
+    below = cifar / "cifar-100-python"
+    settled.pf("dataset", "upload", "-n", "folder", "-p", below)
+    settled.pf("dataset", "upload", "-n", "contents", "-p", f"{below}/")
+    names = ["meta", "test", "train"]
+    assert _paths(settled, "contents") == names
+    assert _paths(settled, "folder") == [f"cifar-100-python/{name}" for name in names]
+
+
+def test_piped_view_is_plain_lines(settled, cifar: Path) -> None:
+    settled.pf("dataset", "upload", "-n", "plain", "-p", f"{cifar}/")
+    assert settled.pf("dataset", "view", "plain") == (
+        "Overview\nName\tplain\nCloud\tfai\nRegion\t-\nStorage Name\t-\nActive\tY\n\n"
+        "Files\ncifar-100-python/meta (1.5 kB)\ncifar-100-python/test (31.0 kB)\n"
+        "cifar-100-python/train (155.2 kB)\n\nMetadata\n{}\n"
+    )
+
+
+def test_list_is_an_array_and_tab_separated_lines(settled, cifar: Path) -> None:
+    settled.pf("dataset", "upload", "-n", "listed", "-p", cifar)
+    assert "listed" in [each["name"] for each in settled.json("dataset", "list")]
+    lines = settled.pf("dataset", "list").splitlines()
+    assert lines[0] == "Name\tCloud\tRegion\tStorage Name\tActive"
+    assert "listed\tfai\t-\t-\tY" in lines
+
+
+def test_taken_name_is_refused_before_anything_is_sent(settled, cifar: Path) -> None:
+    settled.pf("dataset", "upload", "-n", "taken", "-p", cifar)
+    other = cifar / "new"
+    other.write_bytes(b"never sent before" * 1000)
+    done = settled.run("dataset", "upload", "-n", "taken", "-p", other)
+    assert done.returncode == 5
+    assert "taken" in done.stderr and "Sent" not in done.stderr
+
+
+def test_unknown_dataset_gets_the_nearest_name(settled, cifar: Path) -> None:
+    settled.pf("dataset", "upload", "-n", "handwriting", "-p", cifar)
+    for words in (("view", "handwritin"), ("delete", "-y", "handwritin")):
+        done = settled.run("dataset", *words)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "'handwritin'" in done.stderr
+        assert "Did you mean handwriting?" in done.stderr and "pf dataset list" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["..", "../datasets", "a/b", "a?b", "%2e%2e"])
+def test_odd_names_are_just_unknown(settled, name: str) -> None:
+    done = settled.run("dataset", "view", name)
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-n", "two words", "-p", "."), "'two words' is not a name"),
+        (("-n", "gone", "-p", "nowhere"), "nowhere"),
+        (("-n", "gone"), "--path"),
+    ],
+)
+def test_wrong_upload_is_a_usage_error(settled, words, said: str) -> None:
+    done = settled.run("dataset", "upload", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_dry_run_shows_and_sends_nothing(settled, cifar: Path) -> None:
+    document = settled.json("dataset", "upload", "-n", "dry", "-p", cifar, "--dry-run")
+    assert (document["file_count"], document["size"]) == (3, 187_700)
+    assert settled.run("dataset", "view", "dry").returncode == 3
+
+
+def test_delete_asks_and_takes_several(settled, cifar: Path) -> None:
+    for name in ("old-1", "old-2"):
+        settled.pf("dataset", "upload", "-n", name, "-p", cifar)
+    asked = settled.run("dataset", "delete", "old-1", "old-2")
+    assert asked.returncode == 2 and "--yes" in asked.stderr
+    settled.pf("dataset", "delete", "old-1", "old-2", "-f")
+    assert not {"old-1", "old-2"} & {each["name"] for each in settled.json("dataset", "list")}
+
+
+def test_piped_output_has_no_escape_codes(settled, cifar: Path) -> None:
+    upload = settled.run("dataset", "upload", "-n", "sober", "-p", cifar)
+    view = settled.run("dataset", "view", "sober")
+    for text in (upload.stdout, upload.stderr, view.stdout, view.stderr):
+        assert "\x1b" not in text and "\r" not in text

@@ -1,0 +1,281 @@
+"""Jobs through `pf`, in a pipe, against a real server that runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+METRICS = """\
+import periflow_sdk as pf
+pf.init(total_train_steps=20)
+for i in range(20):
+    with pf.train_step():
+        pf.metric({"loss": 1 / (i + 1), "accuracy": i / 20, "phase": "train"})
+    print("step", i + 1, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(settled) -> int:
+    """A job that has reported metrics and ended well."""
+    folder = settled.folder / "trained"
+    folder.mkdir()
+    (folder / "train.py").write_text(METRICS)
+    (folder / ".env").write_text("SECRET=1\n")
+    settled.pf("job", "template", "create", "--script", "trained/train.py")
+    done = settled.run(*("job", "run", "-f", "trained/pf-template.yml", "-d", "trained", "--wait"))
+    assert done.returncode == 0, done.stderr
+    assert "Left out, as it looks secret: .env" in done.stderr
+    assert "step 20" in done.stdout
+    number = settled.json("job", "view", "latest")["number"]
+    assert isinstance(number, int)
+    return number
+
+
+def test_view_has_the_promised_keys(settled, trained: int) -> None:
+    job = settled.json("job", "view", trained)
+    assert {
+        *("number", "name", "status", "reason", "exit_code", "step", "total_steps"),
+        *("attempts", "events", "checkpoints"),
+    } <= set(job)
+    assert (job["status"], job["exit_code"]) == ("success", 0)
+    assert (job["step"], job["total_steps"]) == (20, 20)
+    assert job["created_at"].endswith("Z")
+
+
+def test_jobs_are_found_by_number_name_latest_and_id_prefix(settled, trained: int) -> None:
+    job = settled.json("job", "view", trained)
+    for reference in (job["name"], job["id"], job["id"][:8]):
+        assert settled.json("job", "view", reference)["number"] == trained
+
+
+def test_list_has_the_columns_of_the_original(settled, trained: int) -> None:
+    header, *rows = settled.pf("job", "list").splitlines()
+    assert header.split("\t") == [
+        *("Number", "Name", "Status", "VM", "Device", "Device Cnt", "Data", "Created by"),
+        *("Start", "Duration", "Progress"),
+    ]
+    assert any(row.startswith(f"{trained}\ttrain\tsuccess\tlocal-cpu") for row in rows)
+    assert isinstance(settled.json("job", "list"), list)
+
+
+def test_log_gives_the_last_lines_and_one_document(settled, trained: int) -> None:
+    assert settled.pf("job", "log", trained, "-n", "2").splitlines() == ["step 19", "step 20"]
+    lines = settled.json("job", "log", trained)
+    assert [line["text"] for line in lines][-1] == "step 20"
+    stamped = settled.pf("job", "log", trained, "-n", "1", "-t")
+    assert stamped[4] == "-" and stamped.endswith(" step 20\n")
+
+
+def test_followed_log_of_an_ended_job_ends(settled, trained: int) -> None:
+    assert len(settled.pf("job", "log", "-f", trained).splitlines()) == 20
+    objects = settled.pf("job", "log", "-f", trained, "--json").splitlines()
+    assert json.loads(objects[0])["text"] == "step 1"
+
+
+def test_metrics_are_listed_shown_and_drawn(settled, trained: int) -> None:
+    names = {each["name"]: each for each in settled.json("job", "metrics", "list", trained)}
+    assert set(names) == {"loss", "accuracy", "phase"}
+    shown = settled.json("job", "metrics", "show", trained, "--name", "accuracy", "--limit", "3")
+    assert [(point["step"], point["value"]) for point in shown] == [
+        (18, 17 / 20),
+        (19, 18 / 20),
+        (20, 19 / 20),
+    ]
+    plot = settled.pf("job", "metrics", "plot", trained)
+    assert plot.isascii() and "loss" in plot and plot.count("*") > 10
+    both = settled.pf("job", "metrics", "plot", trained, "--name", "loss", "--name", "accuracy")
+    assert "o" in both and "accuracy" in both
+    wrong = settled.run("job", "metrics", "show", trained, "--name", "los")
+    assert wrong.returncode == 3 and "Did you mean loss?" in wrong.stderr
+
+
+def test_failed_job_is_exit_8_and_shows_code_and_last_lines(settled) -> None:
+    file = settled.write_job("failing.yml", "echo so far so good; exit 3")
+    done = settled.run("job", "run", "-f", file, "--wait")
+    assert done.returncode == 8
+    assert "3" in done.stderr.splitlines()[-2]
+    job = settled.json("job", "view", "latest")
+    assert (job["status"], job["exit_code"]) == ("failed", 3)
+    view = settled.pf("job", "view", "latest")
+    assert "Exit code\t3" in view and view.rstrip().endswith("so far so good")
+
+
+def test_wait_with_json_is_one_document_and_the_log_beside_it(settled) -> None:
+    file = settled.write_job("json.yml", "echo to the side")
+    done = settled.run("job", "run", "-f", file, "--wait", "--json")
+    assert json.loads(done.stdout)["status"] == "success"
+    assert "to the side" in done.stderr
+
+
+def test_name_option_names_the_job(settled) -> None:
+    file = settled.write_job("named.yml", "true", extra="name: from-the-file\n")
+    job = settled.json("job", "run", "-f", file, "--name", "from-the-option")
+    assert job["name"] == "from-the-option"
+
+
+@pytest.mark.parametrize("option", ["-d", "-w", "--workspace-dir"])
+def test_workspace_keeps_its_name_by_every_spelling(settled, option: str) -> None:
+    folder = settled.folder / "my code"
+    folder.mkdir(exist_ok=True)
+    (folder / "main.sh").write_text("echo found it")
+    file = settled.write_job("space.yml", 'bash "/workspace/my code/main.sh"')
+    assert "found it" in settled.pf("job", "run", "-f", file, option, folder, "--wait")
+
+
+def test_stop_asks_and_ends_the_job(settled) -> None:
+    number = settled.run_job("echo up; sleep 1000")
+    settled.wait_for_job(number, "running")
+    asked = settled.run("job", "stop", number)
+    assert asked.returncode == 2 and "--yes" in asked.stderr
+    settled.pf("job", "stop", number, "-y")
+    assert settled.wait_for_job(number)["status"] == "stopped"
+    again = settled.run("job", "stop", number, "-y")
+    assert again.returncode == 5
+
+
+def test_followed_log_goes_on_after_the_server_was_killed(settled) -> None:
+    gate = settled.folder / "gate"
+    wait = f"while [ ! -e {gate} ]; do sleep 0.1; done"
+    command = f"for i in 1 2 3; do echo line $i; done; {wait}; echo line 4"
+    number = settled.run_job(command)
+    following = settled.start("job", "log", "-f", number)
+    assert following.stdout is not None
+    first = [following.stdout.readline() for _ in range(3)]
+    os.kill(settled.json("server", "status")["pid"], signal.SIGKILL)
+    gate.touch()
+    rest, said = following.communicate(timeout=60)
+    assert following.returncode == 0, said
+    assert [*first, *rest.splitlines(keepends=True)] == [f"line {i}\n" for i in range(1, 5)]
+    assert "does not answer" in said and "Started the local PeriFlow server" in said
+
+
+def test_following_a_waiting_job_says_why_it_waits(settled) -> None:
+    (vm,) = [each for each in settled.json("vm", "list") if each["vm"] == "local-cpu"]
+    hog = settled.json(
+        *("job", "run", "-f", settled.write_job("hog.yml", "sleep 1000")),
+        *("--num-devices", vm["quota"]),
+    )["number"]
+    number = settled.run_job("echo at last")
+    following = settled.start("job", "log", "-f", number)
+    assert following.stderr is not None
+    assert f"Job {number} is waiting" in following.stderr.readline()
+    settled.pf("job", "stop", hog, "-y")
+    out, _ = following.communicate(timeout=60)
+    assert out == "at last\n"
+
+
+# What a wrong job file or option gets.
+
+
+def test_wrong_file_is_refused_with_its_place_before_anything_is_sent(settled) -> None:
+    path = settled.write_job("typo.yml")
+    path.write_text(path.read_text().replace("    command", "    comand"))
+    done = settled.run("job", "run", "-f", path, "-d", settled.folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"Error: {path}:7:5: unknown key 'comand' in job_setting.docker; did you mean 'command'?"
+    ]
+
+
+@pytest.mark.parametrize("top", [{"vm": None}, {"num_devices": None}])
+def test_file_without_a_vm_gets_the_whole_working_line(settled, top) -> None:
+    path = settled.write_job("bare.yml", "true", **top)
+    done = settled.run("job", "run", "-f", path, "-d", ".")
+    assert done.returncode == 2
+    assert f"pf job run -f {path} -d . --vm local-cpu --num-devices 1" in done.stderr
+    ran = settled.run("job", "run", "-f", path, "--vm", "local-cpu", "--num-devices", "1")
+    assert ran.returncode == 0
+
+
+def test_unknown_vm_gets_the_whole_working_line(settled) -> None:
+    path = settled.write_job("azure.yml", vm="azure-8gpu-a100-40gb-v1", num_devices=8)
+    done = settled.run("job", "run", "-f", path)
+    assert done.returncode == 3
+    assert "azure-8gpu-a100-40gb-v1" in done.stderr and "pf vm list" in done.stderr
+    assert f"pf job run -f {path} --vm local-cpu --num-devices " in done.stderr
+
+
+def test_more_devices_than_there_are_is_refused(settled) -> None:
+    done = settled.run("job", "run", "-f", settled.write_job(), "--num-devices", "4096")
+    assert done.returncode == 2 and "4096" in done.stderr
+
+
+def test_missing_workspace_is_one_line_that_names_it(settled) -> None:
+    done = settled.run("job", "run", "-f", settled.write_job(), "-d", "nowhere")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "Error: The workspace folder nowhere does not exist."
+
+
+def test_unknown_dataset_is_refused_before_the_workspace_is_sent(settled) -> None:
+    path = settled.write_job("data.yml", extra="data:\n  name: digts\n  mount_path: /data\n")
+    before = settled.json("job", "list")
+    done = settled.run("job", "run", "-f", path, "-d", settled.folder / "home")
+    assert done.returncode == 3
+    assert "'digts'" in done.stderr and "pf dataset list" in done.stderr
+    assert settled.json("job", "list") == before
+
+
+def test_missing_job_file_names_the_command_that_writes_one(settled) -> None:
+    done = settled.run("job", "run", "-f", "none.yml")
+    assert done.returncode == 2
+    assert "none.yml" in done.stderr and "pf job template create" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("view", "nope"), ("log", "999"), ("stop", "nope", "-y")])
+def test_unknown_job_names_the_command_that_lists_them(settled, words) -> None:
+    done = settled.run("job", *words)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "pf job list" in done.stderr
+
+
+def test_unknown_checkpoint_names_the_command_that_lists_them(settled) -> None:
+    for words in (("view", "beef"), ("download", "beef")):
+        done = settled.run("checkpoint", *words)
+        assert done.returncode == 3
+        assert "'beef'" in done.stderr and "pf checkpoint list" in done.stderr
+
+
+def test_dry_run_makes_no_job(settled) -> None:
+    before = len(settled.json("job", "list"))
+    folder = settled.folder / "dry"
+    folder.mkdir()
+    (folder / "a.py").write_text("pass")
+    document = settled.json("job", "run", "-f", settled.write_job(), "-d", folder, "--dry-run")
+    assert document["workspace"]["file_count"] == 1
+    assert document["spec"]["vm"] == "local-cpu"
+    assert len(settled.json("job", "list")) == before
+
+
+def test_template_is_not_overwritten_and_asks_for_nothing(settled) -> None:
+    script = settled.folder / "it's here" / "my train.py"
+    script.parent.mkdir()
+    script.write_text("print('from', __file__)")
+    line = settled.pf("job", "template", "create", "--script", script).splitlines()[-1]
+    assert settled.run("job", "template", "create", "--script", script).returncode == 5
+    settled.pf("job", "template", "create", "--script", script, "--force")
+    missing = settled.run("job", "template", "create")
+    assert missing.returncode == 2 and "--script" in missing.stderr
+    import shlex
+
+    words = shlex.split(line)
+    assert words[:3] == ["pf", "job", "run"]
+    assert "my train.py" in settled.pf(*words[1:], "--wait")
+
+
+def test_job_runs_with_pf_s_own_python_where_the_shell_s_lacks_the_sdk(settled, tmp_path) -> None:
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "python").write_text("#!/bin/sh\necho /fake/python\necho /fake\necho False\n")
+    (fake / "python").chmod(0o755)
+    file = settled.write_job("which.yml", "command -v python; echo $MY_PATH")
+    path = f"{fake}{os.pathsep}{settled.env['PATH']}"
+    own = settled.pf("job", "run", "-f", file, "--wait", PATH=path)
+    assert str(Path(settled.env["PATH"].split(os.pathsep)[0]) / "python") in own
+    activated = settled.run("job", "run", "-f", file, "--wait", PATH=path, VIRTUAL_ENV=str(fake))
+    assert f"{fake}/python" in activated.stdout
+    assert "cannot import periflow_sdk" in activated.stderr
