@@ -44,13 +44,22 @@ class Scheduler:
 
     Time is counted on the monotonic clock from the server's own start: neither a sleeping machine
     nor a server that was away takes an agent for lost.
+
+    Args:
+        executor: Runs the gangs; the one the settings name if None.
     """
 
-    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        settings: Settings,
+        executor: Executor | None = None,
+    ) -> None:
         self.wake = threading.Event()
         self._database = database
         self._jobs_dir = settings.data_dir.absolute() / "jobs"
-        self._executor = _executor(settings)
+        self._executor = executor or _executor(settings)
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._heard: dict[str, tuple[datetime | None, float]] = {}
@@ -118,7 +127,7 @@ class Scheduler:
                 gang = [self._jobs_dir / member.folder for member in nodes_of(session, attempt.id)]
             else:
                 current.starts += 1
-                pause = min(0.1 * 2**current.starts, _LONGEST_PAUSE_SECONDS)
+                pause = min(0.05 * 2**current.starts, _LONGEST_PAUSE_SECONDS)
                 self._not_before[node.id] = now + pause
                 self._heard[node.id] = (current.heartbeat_at, now)
         if lost:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+AGENT = (sys.executable, "-m", "periflow_sdk.agent")
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 _CLOCK_SLACK_SECONDS = 2.0
 
@@ -23,10 +24,12 @@ class LocalExecutor:
 
     Args:
         url: Where the agents find this server.
+        agent: The command of an agent; the node folder is its last argument.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, agent: Sequence[str] = AGENT) -> None:
         self._url = url
+        self._agent = agent
         self._children: list[subprocess.Popen[bytes]] = []
 
     def start(self, gang: Sequence[Path]) -> None:
@@ -57,7 +60,7 @@ class LocalExecutor:
         log = os.open(folder / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             child = subprocess.Popen(
-                [sys.executable, "-m", "periflow_sdk.agent", str(folder)],
+                [*self._agent, str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
