@@ -11,7 +11,12 @@ from periflow_cli.names import unknown
 from periflow_cli.profile import Login, Place, Profile, Settings, settings
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.models import Organization, Project, Session
-from periflow_sdk.errors import LoginRequiredError, UsageError
+from periflow_sdk.errors import (
+    ApiError,
+    LoginRequiredError,
+    ServerUnreachableError,
+    UsageError,
+)
 
 LOCAL = "local"
 _ATTEMPTS = 3
@@ -144,15 +149,33 @@ def connect(invocation: Invocation, *, login: bool = True) -> Connection:
     profile = Profile()
     url = wanted.url or profile.url
     if url:
-        connection = Connection(url.rstrip("/"), url.rstrip("/"), profile, wanted, None)
+        connection = _open_remote(url.rstrip("/"), profile, wanted)
         if login and not connection.has_login:
-            # An address that nobody answers at is the first thing to know.
-            connection.client.server_info()
             raise _not_logged_in(connection.url)
         return connection
     if login and not wanted.api_key and profile.login(LOCAL) is None:
         raise _not_logged_in("the local server")
     return open_local(profile, wanted, invocation.output.note)
+
+
+def _open_remote(url: str, profile: Profile, wanted: Settings) -> Connection:
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(
+            f"{url!r} is no address of a control plane.",
+            hint="Set PERIFLOW_URL to http://HOST:PORT or https://HOST, or unset it.",
+        )
+    connection = Connection(url, url, profile, wanted, None)
+    if not connection.has_login:
+        # An address that nobody answers at is the first thing to know.
+        try:
+            connection.client.server_info()
+        except (ApiError, ValueError) as error:
+            raise ServerUnreachableError(
+                f"{url} answers, but not as a PeriFlow control plane.",
+                hint="Check PERIFLOW_URL.",
+                data={"url": url},
+            ) from error
+    return connection
 
 
 def open_local(profile: Profile, wanted: Settings, note: Callable[[str], None]) -> Connection:

@@ -75,6 +75,9 @@ def report(error: BaseException, invocation: Invocation) -> int:
             return _say(error.format_message(), _usage_hint(error), 2, invocation)
         case e.PeriFlowError():
             return _say(_with_request(error), _hint(error), exit_code(error), invocation)
+    if _is_foreign_answer(error):
+        sentence = "The server does not answer as a PeriFlow control plane."
+        return _say(sentence, "Check PERIFLOW_URL.", 6, invocation)
     if problem := _invalid_field(error):
         return _say(problem, None, 2, invocation)
     if isinstance(error, OSError):
@@ -124,6 +127,13 @@ def _invalid_field(error: BaseException) -> str | None:
         )
     shown = "" if "password" in field else f" {first['input']!r}"
     return f"{field}{shown}: {first['msg']}."
+
+
+def _is_foreign_answer(error: BaseException) -> bool:
+    """Whether an answer was no JSON at all: somebody else's server."""
+    if isinstance(error, ValueError) and type(error).__name__ == "JSONDecodeError":
+        return True
+    return type(error).__name__ == "ValidationError" and "json_invalid" in str(error)
 
 
 def _silence_stdout() -> None:

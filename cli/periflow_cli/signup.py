@@ -19,13 +19,12 @@ class Signup:
         self._username = ""
         self._email = ""
 
-    def request(self, username: str, name: str, email: str, password: str) -> None:
+    def request(self, body: SignupRequest) -> None:
         """Have a code mailed.
 
         Raises:
             ConflictError: the username or the address is taken.
         """
-        body = SignupRequest(username=username, name=name, email=email, password=password)
         with self._connection.open_anonymous_client() as client:
             pending = client.sign_up(body)
         self._username, self._email = pending.username, pending.email

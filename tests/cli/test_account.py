@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socketserver
 import stat
+import threading
+from http.server import SimpleHTTPRequestHandler
 
 import pytest
 
@@ -138,10 +141,22 @@ def test_unreachable_server_is_exit_6_with_its_address(shell, words) -> None:
     assert not (shell.home / "server").exists()
 
 
-def test_url_that_is_none_is_one_line(shell) -> None:
-    done = shell.run("whoami", PERIFLOW_URL="not a url")
-    assert done.returncode in (2, 6) and "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
+@pytest.mark.parametrize("url", ["not a url", "ftp://host", "127.0.0.1:8000"])
+def test_url_that_is_none_is_a_usage_error(shell, url: str) -> None:
+    done = shell.run("whoami", PERIFLOW_URL=url)
+    assert done.returncode == 2
+    assert url in done.stderr and "http://HOST:PORT" in done.stderr
+
+
+def test_server_of_something_else_is_exit_6(shell, tmp_path) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_address[1]}"
+        done = shell.run("whoami", PERIFLOW_URL=url)
+        with_key = shell.run("whoami", PERIFLOW_URL=url, PERIFLOW_API_KEY="pf_at_x")
+        other.shutdown()
+    assert done.returncode == 6 and url in done.stderr
+    assert with_key.returncode != 0 and "Traceback" not in with_key.stderr
 
 
 def test_created_things_become_current_and_are_marked(shell) -> None:
@@ -207,3 +222,20 @@ def test_second_user_does_not_inherit_the_first_one_s_context(shell) -> None:
     done = shell.run("org", "current")
     assert done.returncode == 2 and "No organization is chosen" in done.stderr
     assert shell.json("org", "list") == []
+
+
+def test_signup_at_another_server_is_finished_with_the_mailed_code(shell, tmp_path) -> None:
+    shell.pf("server", "start")
+    elsewhere = {"PERIFLOW_URL": shell.json("server", "status")["url"]}
+    elsewhere["PERIFLOW_HOME"] = str(tmp_path / "laptop")
+    first = shell.run(*SIGNUP, "--password-stdin", stdin=PASSWORD, **elsewhere)
+    assert first.returncode == 2
+    assert "pf signup --username ada --code CODE" in first.stderr
+    (mail,) = (shell.home / "server" / "outbox").glob("*.eml")
+    found = re.search(r"X-PeriFlow-Code: (\S+)", mail.read_text())
+    assert found is not None
+    wrong = shell.run("signup", "--username", "ada", "--code", "000000", **elsewhere)
+    assert wrong.returncode in (2, 4) and "code" in wrong.stderr
+    shell.pf("signup", "--username", "ada", "--code", found[1], **elsewhere)
+    assert shell.json("whoami", **elsewhere)["username"] == "ada"
+    assert shell.run("whoami").returncode == 4

@@ -37,6 +37,7 @@ def sign_up(
     the server's outbox, shows it and goes on.
     """
     from periflow_cli.signup import Signup
+    from periflow_sdk.api.models import SignupRequest
 
     output = invocation.output
     username = username or output.ask("Username", "--username NAME")
@@ -44,8 +45,9 @@ def sign_up(
         name = name or output.ask("Name", "--name TEXT")
         email = email or output.ask("Email", "--email ADDRESS")
         password = _password(invocation, password_stdin, new=True)
+        body = SignupRequest(username=username, name=name, email=email, password=password)
         signup = Signup(invocation.connect(login=False), output)
-        signup.request(username, name, email, password)
+        signup.request(body)
         code = signup.code()
     else:
         signup = Signup(invocation.connect(login=False), output)
