@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.models import ChunkLocation, ChunkRef
-from periflow_sdk.errors import IntegrityError, PeriFlowError
+from periflow_sdk.errors import ApiError, IntegrityError, PeriFlowError
 from periflow_sdk.snapshots.manifest import Manifest
 from periflow_sdk.snapshots.partial import PartialFolder, check_target
 from periflow_sdk.snapshots.progress import Meter, Progress
@@ -70,11 +70,12 @@ def download_snapshot(
     """
     check_target(target)
     manifest = read_manifest(client, project, snapshot_id)
-    with PartialFolder(target, manifest) as part:
+    with _disk_errors(target, lambda: manifest.size):
+        part = PartialFolder(target, manifest)
+    with part, _disk_errors(part.target, part.missing_bytes):
         with Transfer(client, project, progress, tuning or Tuning()) as transfer:
             _Download(transfer, manifest, part).run()
-        with _disk_errors(part):
-            part.publish()
+        part.publish()
     return manifest
 
 
@@ -97,8 +98,7 @@ class _Download:
         needed = self._part.missing_bytes()
         if needed > free_bytes(self._part.folder):
             raise disk_full(self._part.target.parent, needed)
-        with _disk_errors(self._part):
-            self._part.prepare()
+        self._part.prepare()
         for _ in range(self._transfer.workers):
             self._transfer.run(self._work)
         self._transfer.join()
@@ -116,13 +116,15 @@ class _Download:
     def _ask(self, numbers: list[int]) -> dict[str, ChunkLocation]:
         chunks = [self._manifest.chunks[number] for number in numbers]
         refs = [ChunkRef(hash=chunk.hash, size=chunk.size) for chunk in chunks]
-        locations = self._transfer.client.chunk_sources(self._transfer.project, refs)
+        try:
+            locations = self._transfer.client.chunk_sources(self._transfer.project, refs)
+        except ApiError as error:
+            if error.code == "chunks_missing":
+                raise _lost(error.data.get("missing") or ["?"]) from error
+            raise
         found = {location.hash: location for location in locations}
-        for chunk in chunks:
-            if chunk.hash not in found:
-                raise IntegrityError(
-                    f"The store has lost chunk {chunk.hash}.", data={"chunk": chunk.hash}
-                )
+        if lost := [chunk.hash for chunk in chunks if chunk.hash not in found]:
+            raise _lost(lost)
         return found
 
     def _work(self) -> None:
@@ -148,11 +150,10 @@ class _Download:
                 if source is None:
                     self._transfer.wire.get(self._transfer.url(where), content, meter)
                 else:
-                    read_all(source, content, 0)
+                    _read(source, content)
                 if blake3(content).hexdigest() != name:
                     raise TransferFault("the bytes differ from the hash", corrupt=True)
-                with _disk_errors(self._part):
-                    self._part.write(number, content, source)
+                self._part.write(number, content, source)
             finally:
                 if source is not None:
                     os.close(source)
@@ -169,15 +170,31 @@ class _Download:
         return sum(place.length for place in self._part.placements[number])
 
 
+def _lost(names: list[str]) -> IntegrityError:
+    return IntegrityError(
+        f"The store has lost chunk {names[0]}.",
+        code="chunks_missing",
+        hint="Upload the same files again: that sends only what is missing.",
+        data={"missing": names},
+    )
+
+
+def _read(source: int, content: memoryview) -> None:
+    try:
+        read_all(source, content, 0)
+    except OSError as error:
+        raise TransferFault(f"the store's disk says: {error}") from error
+
+
 @contextmanager
-def _disk_errors(part: PartialFolder) -> Iterator[None]:
-    """Turns what the disk says into an error with the way out."""
+def _disk_errors(target: Path, missing: Callable[[], int]) -> Iterator[None]:
+    """Turns what the target's disk says into an error with the way out."""
     try:
         yield
     except OSError as error:
         if is_full(error):
-            raise disk_full(part.target.parent, part.missing_bytes()) from error
+            raise disk_full(target.parent, missing()) from error
         raise PeriFlowError(
-            f"{error.filename or part.target} cannot be written: {error.strerror}.",
+            f"{error.filename or target} cannot be written: {error.strerror}.",
             code="write_failed",
         ) from error

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -36,13 +37,15 @@ class HashCache:
         self._file: BinaryIO | None = None
         if folder is None:
             return
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _forget_old(folder)
-        self._path = folder / f"{blake3(source.encode(errors='surrogateescape')).hexdigest(16)}"
-        self._path = self._path.with_suffix(".hashes")
-        self._load()
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._file = os.fdopen(descriptor, "ab", buffering=0)
+        name = blake3(os.fsencode(source)).hexdigest(16)
+        self._path = folder / f"{name}.hashes"
+        # An upload is worth more than its cache: where this fails, it goes on without.
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _forget_old(folder)
+            self._load(self._path)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.fdopen(descriptor, "ab", buffering=0)
 
     def __enter__(self) -> HashCache:
         return self
@@ -53,10 +56,12 @@ class HashCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-        if kind is None and self._path is not None:
-            self._rewrite(self._path)
+        if self._file is None or self._path is None:
+            return
+        self._file.close()
+        if kind is None:
+            with suppress(OSError):
+                self._rewrite(self._path)
 
     def find(self, cut: Cut, files: Sequence[SourceFile]) -> list[str] | None:
         """The cut's hash and those of the files that end in it, or None."""
@@ -82,12 +87,13 @@ class HashCache:
         key = _key(cut, files)
         self._used[key] = hashes
         # A leading newline keeps this line whole even behind one that a kill has torn.
-        self._file.write(b"\n" + json.dumps([key, hashes]).encode() + b"\n")
+        with suppress(OSError):
+            self._file.write(b"\n" + json.dumps([key, hashes]).encode() + b"\n")
 
-    def _load(self) -> None:
-        if self._path is None or not self._path.exists():
+    def _load(self, path: Path) -> None:
+        if not path.exists():
             return
-        for line in self._path.read_bytes().splitlines():
+        for line in path.read_bytes().splitlines():
             try:
                 key, hashes = json.loads(line)
                 self._known[str(key)] = [str(item) for item in hashes]

@@ -61,8 +61,12 @@ class PartialFolder:
         check_target(self.target)
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._guard = self._hold()
-        self.finished = self._remembered()
-        self._state = self._open_state()
+        try:
+            self.finished = self._remembered()
+            self._state = self._open_state()
+        except BaseException:
+            os.close(self._guard)
+            raise
 
     def __enter__(self) -> PartialFolder:
         return self

@@ -47,8 +47,7 @@ def read_cut(cut: Cut, files: Sequence[SourceFile], buffer: memoryview) -> list[
         piece = buffer[position : position + part.length]
         position += part.length
         with opened(files[part.file]) as descriptor:
-            if read_all(descriptor, piece, part.offset) != part.length:
-                raise changed(files[part.file])
+            _fill(piece, descriptor, part.offset, files[part.file])
         if part.length == files[part.file].size and len(cut.segments) > 1:
             hashes.append(blake3(piece).hexdigest())
     whole = blake3(buffer[:position]).hexdigest()
@@ -72,8 +71,7 @@ class LargeFile:
         # Small pieces are hashed twice while the processor's cache still has them.
         for start in range(0, part.length, _PIECE_BYTES):
             piece = buffer[start : min(start + _PIECE_BYTES, part.length)]
-            if read_all(self._descriptor, piece, part.offset + start) != piece.nbytes:
-                raise changed(self._file)
+            _fill(piece, self._descriptor, part.offset + start, self._file)
             digest.update(piece)
             self._whole.update(piece)
         if part.offset + part.length == self._file.size:
@@ -89,6 +87,15 @@ def changed(file: SourceFile) -> PeriFlowError:
         hint="Run the same command again when nothing writes to it.",
         data={"path": file.path},
     )
+
+
+def _fill(buffer: memoryview, descriptor: int, offset: int, file: SourceFile) -> None:
+    try:
+        count = read_all(descriptor, buffer, offset)
+    except OSError as error:
+        raise unreadable(file.disk) from error
+    if count != buffer.nbytes:
+        raise changed(file)
 
 
 def _check_unchanged(descriptor: int, file: SourceFile) -> None:

@@ -147,7 +147,10 @@ class _Walk:
                 if self._is_left_out(child, below, inside):
                     continue
                 full = f"{path}/{child.name}" if path else child.name
-                status = child.stat(follow_symlinks=False)
+                try:
+                    status = child.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
                 kept += 1
                 if stat.S_ISDIR(status.st_mode):
                     check_path(full)

@@ -71,6 +71,7 @@ class Transfer:
     ) -> None:
         if kind is not None:
             self.cancel.set()
+            self.wire.close()
         self._workers.shutdown(wait=True, cancel_futures=True)
         self.wire.close()
         self.buffers.close()
@@ -166,7 +167,7 @@ def _given_up(chunk: str, tries: int, fault: TransferFault) -> PeriFlowError:
     if fault.corrupt:
         return IntegrityError(
             f"Chunk {chunk} came with other bytes than its hash promises, {tries} times.",
-            hint="The stored copy is damaged; upload the same files again to another name.",
+            hint="The stored copy is damaged: remove it from the store and upload the files again.",
             data={"chunk": chunk},
         )
     return PeriFlowError(

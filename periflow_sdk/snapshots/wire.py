@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -104,9 +106,12 @@ class Wire:
             raise
 
     def close(self) -> None:
-        """Close all connections; threads in the middle of something fail."""
+        """End all connections; threads that wait on one fail at once."""
         with self._lock:
             for connection in self._open:
+                # Closing alone would leave a thread that waits for bytes waiting.
+                with suppress(OSError, AttributeError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
                 connection.close()
             self._open.clear()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -193,6 +194,55 @@ def test_a_file_changed_since_the_plan_is_noticed(small_server, small_client, bi
         upload_folder(small_client, "p", big, keep_name=False, plan=plan)
     assert caught.value.code == "file_changed"
     assert not small_server.manifests
+
+
+def test_a_chunk_that_the_store_has_lost_is_named(server, big, tmp_path) -> None:
+    client = server.client()
+    snapshot = upload_folder(client, client.project, big, keep_name=False)
+    chunks = server.data_dir / "storage/chunks" / client.project
+    lost = sorted(chunks.glob("??/*"))[0]
+    lost.unlink()
+    with pytest.raises(IntegrityError, match=lost.name):
+        download_snapshot(client, client.project, snapshot.id, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    upload_folder(client, client.project, big, keep_name=False)
+    download_snapshot(client, client.project, snapshot.id, tmp_path / "back")
+
+
+def test_a_real_server_that_refuses_an_old_address_is_asked_for_a_new_one(
+    place, big, quick, tmp_path, listing, monkeypatch
+) -> None:
+    """It answers 403 before it has read the chunk, and closes the connection."""
+    spoilt = []
+
+    def spoil(locations):
+        for location in locations:
+            if location.hash not in spoilt:
+                spoilt.append(location.hash)
+                location.url = location.url.replace("signature=", "signature=00")
+                location.path = None
+        return locations
+
+    for name in ("missing_chunks", "chunk_sources"):
+        ask = getattr(place.client, name)
+        monkeypatch.setattr(place.client, name, lambda *given, ask=ask: spoil(ask(*given)))
+    snapshot = upload_folder(place.client, place.project, big, keep_name=False, tuning=quick)
+    assert len(spoilt) == 5
+    spoilt.clear()
+    download_snapshot(place.client, place.project, snapshot.id, tmp_path / "back", tuning=quick)
+    assert len(spoilt) == 5
+    assert listing(tmp_path / "back") == listing(big)
+
+
+def test_an_interrupt_ends_a_download_that_waits(
+    small_server, stored, tmp_path, start_process
+) -> None:
+    small_server.hold_after(0)
+    process = start_process(DOWNLOAD, small_server.url, "-", stored.id, tmp_path / "back", "p")
+    assert small_server.held.wait(60)
+    process.send_signal(signal.SIGINT)
+    process.wait(10)
+    assert not (tmp_path / "back").exists()
 
 
 UPLOAD = """
