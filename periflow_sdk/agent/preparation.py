@@ -12,10 +12,10 @@ from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.patience import Backoff, check_superseded, is_passing
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.models import Assignment
-from periflow_sdk.errors import PeriFlowError, UnsafePathError
+from periflow_sdk.errors import ApiError, PeriFlowError, UnsafePathError
 
 _log = logging.getLogger(__name__)
-_STORE_TRIES = 5
+_FAULT_TRIES = 7
 
 
 class Preparation:
@@ -94,9 +94,10 @@ class Preparation:
                 return True
             except PeriFlowError as error:
                 check_superseded(error)
-                is_store = error.code == "transfer_failed"
-                tries += is_store
-                if tries >= _STORE_TRIES or not (is_store or is_passing(error)):
+                # Silence may last for hours; a server that answers with a fault may keep to it.
+                is_fault = error.code == "transfer_failed" or type(error) is ApiError
+                tries += is_fault
+                if tries >= _FAULT_TRIES or not (is_fault or is_passing(error)):
                     raise
                 _log.warning("%s; downloading again", error)
                 backoff.pause()

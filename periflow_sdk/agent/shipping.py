@@ -17,7 +17,9 @@ from periflow_sdk.errors import ConflictError, PeriFlowError
 
 _log = logging.getLogger(__name__)
 BATCH_BYTES = 1024 * 1024
-_INTERVAL_SECONDS = 0.15
+_INTERVAL_SECONDS = 0.2
+# Each batch costs the server a transaction; people wait for lines more eagerly than for points.
+_JOURNAL_SECONDS = 0.5
 _SAVE_SECONDS = 1.0
 _REMOVE_SECONDS = 5.0
 
@@ -43,7 +45,7 @@ class Shipper:
         self._last_call = threading.Event()
         self._leave = threading.Event()
         self._refused: set[str] = set()
-        self._saved = self._removed = 0.0
+        self._saved = self._removed = self._journal_due = 0.0
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +71,9 @@ class Shipper:
             # Asked before reading: what is written until then is read in this round.
             last = self._last_call.is_set()
             try:
-                shipped = self._ship_log() | self._ship_journal()
+                shipped = self._ship_log()
+                if last or time.monotonic() >= self._journal_due:
+                    shipped |= self._ship_journal()
                 backoff.reset()
             except SupersededError:
                 self._superseded()
@@ -104,29 +108,34 @@ class Shipper:
         return True
 
     def _ship_journal(self) -> bool:
-        shipped = False
+        shipped = behind = False
         for segment in segments(self._run_dir()):
             if segment.key not in self._refused:
-                shipped |= self._ship_segment(segment)
+                accepted = self._ship_segment(segment)
+                shipped |= accepted > 0
+                behind |= accepted >= BATCH_BYTES // 2
+        if not behind:
+            self._journal_due = time.monotonic() + _JOURNAL_SECONDS
         return shipped
 
-    def _ship_segment(self, segment: Segment) -> bool:
+    def _ship_segment(self, segment: Segment) -> int:
+        """How many bytes the server has more than before."""
         offsets = self._memory.state.journal_offsets
         offset = offsets.get(segment.key, 0)
         if segment.size <= offset:
-            return False
+            return 0
         lines = segment.read_lines(offset, BATCH_BYTES)
         if not lines:
-            return False
+            return 0
         accepted = self._send(
             segment.key,
             lambda: self._client.ship_journal(segment.rank, segment.name, offset, lines),
         )
         if accepted is None or accepted == offset:
-            return False
+            return 0
         with self._memory.lock:
             offsets[segment.key] = accepted
-        return True
+        return abs(accepted - offset)
 
     def _send(self, key: str, call: Callable[[], int]) -> int | None:
         """The next offset wanted; None when what was sent is refused for good and set aside."""

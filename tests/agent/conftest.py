@@ -97,6 +97,7 @@ def submit(
     data: m.Dataset | None = None,
     devices: int = 1,
     restored: str | None = None,
+    output: str = "/workspace/ckpt",
     env: dict[str, str] | None = None,
     shell: m.ShellEnvironment | None = None,
 ) -> m.Job:
@@ -105,7 +106,7 @@ def submit(
         "vm": "local-cpu",
         "num_devices": devices,
         "job_setting": {"docker": {"image": "python:3.11", "command": command}},
-        "checkpoint": {"output_checkpoint_dir": "/workspace/ckpt"},
+        "checkpoint": {"output_checkpoint_dir": output},
         "env": env or {},
     }
     if data:

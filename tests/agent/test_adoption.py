@@ -55,9 +55,17 @@ def test_command_that_ends_while_no_agent_lives_keeps_its_exit_code(run, tmp_pat
     assert job.wait("failed").exit_code == 9
 
 
-def test_killed_worker_is_replaced(run, tmp_path, until):
-    job = run("echo ready; sleep 600")
-    job.wait_for_line("ready")
+def test_killed_worker_is_replaced_and_its_checkpoint_arrives(run, client, tmp_path, until):
+    (tmp_path / "saving.py").write_text(
+        "import os\n"
+        "import periflow_sdk as pf\n"
+        "pf.init()\n"
+        "with pf.train_step(): pass\n"
+        "open(os.environ['CKPT_DIR'] + '/m', 'w').write('weights')\n"
+        "print('saved', pf.upload_checkpoint().size, flush=True)\n"
+    )
+    job = run(f"until test -e {tmp_path}/go; do sleep 0.05; done; python {tmp_path}/saving.py")
+    job.wait("running")
 
     def worker():
         children = psutil.Process(job.read("agent.json")["pid"]).children()
@@ -65,10 +73,14 @@ def test_killed_worker_is_replaced(run, tmp_path, until):
         return next((p for p in alive if "--worker" in p.cmdline()), None)
 
     first = until(worker)
-    assert until(lambda: first.nice() == 19)
+    until(lambda: first.nice() == 19)
+    first.suspend()
+    (tmp_path / "go").touch()
+    job.wait_for_line("saved 7")
     first.kill()
-    until(lambda: (found := worker()) is not None and found.pid != first.pid)
-    assert job.detail.status == "running"
+    job.wait("success")
+    (checkpoint,) = client.checkpoints(client.project, job=job.job.number)
+    assert (checkpoint.step, checkpoint.status) == (1, "ready")
 
 
 def test_killed_shim_does_not_disturb_the_command(run, tmp_path, until):

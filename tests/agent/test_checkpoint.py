@@ -76,6 +76,41 @@ def test_checkpoint_of_a_killed_process_is_uploaded(run, client, tmp_path):
     assert (checkpoint.step, checkpoint.status) == (1, "ready")
 
 
+RANKS = """
+import os, sys, time
+from pathlib import Path
+import periflow_sdk as pf
+rank, gate = int(os.environ["RANK"]), Path(sys.argv[1])
+pf.init()
+with pf.train_step(): pass
+(Path(os.environ["CKPT_DIR"]) / f"part{rank}").write_text(f"of {rank}")
+if rank == 1:
+    while not gate.exists():
+        time.sleep(0.05)
+pf.upload_checkpoint(Path(os.environ["CKPT_DIR"]) / f"part{rank}")
+print("rank", rank, "saved", flush=True)
+pf.start_step()
+pf.end_step()
+pf.finish()
+"""
+
+
+def test_checkpoint_waits_for_the_slow_rank_and_joins_its_part(run, client, tmp_path):
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = f"RANK=1 python {tmp_path}/ranks.py {tmp_path}/go & "
+    command += "until test -e $PERIFLOW_RUN_DIR/rank-1/progress; do sleep 0.05; done; "
+    command += f"RANK=0 python {tmp_path}/ranks.py {tmp_path}/go; wait"
+    job = run(command)
+    job.wait_for_line("rank 0 saved")
+    assert client.checkpoints(client.project, job=job.job.number) == []
+    (tmp_path / "go").touch()
+    job.wait("success")
+    (checkpoint,) = client.checkpoints(client.project, job=job.job.number)
+    download_snapshot(client, client.project, checkpoint.snapshot_id, tmp_path / "got")
+    parts = {path.name: path.read_text() for path in (tmp_path / "got").iterdir()}
+    assert parts == {"part0": "of 0", "part1": "of 1"}
+
+
 ESCAPES = """
 import json, os, pathlib
 run = pathlib.Path(os.environ["PERIFLOW_RUN_DIR"], "rank-0")

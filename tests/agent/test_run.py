@@ -98,7 +98,7 @@ def test_host_root_is_as_it_was(run):
     assert sorted(Path("/").iterdir()) == before
 
 
-def test_job_writes_beside_its_data_and_the_dataset_stays(run, client, tmp_path):
+def test_job_writes_beside_its_data_and_the_dataset_stays(run, client, tmp_path, until):
     (tmp_path / "d").mkdir()
     for name in ("kept.txt", "gone.txt"):
         (tmp_path / "d" / name).write_text("original")
@@ -119,7 +119,7 @@ def test_job_writes_beside_its_data_and_the_dataset_stays(run, client, tmp_path)
         "gone.txt": "original",
     }
     job.wait("success")
-    assert not fetched.exists()
+    until(lambda: not fetched.exists())
 
 
 def test_what_the_command_installs_goes_with_the_attempt(run, tmp_path):
@@ -156,9 +156,10 @@ def test_image_that_is_not_used_is_named_in_the_events(run):
     assert any("python:3.11 is not used" in event for event in job.events)
 
 
-def test_what_is_big_is_removed_and_the_logs_stay(run):
+def test_what_is_big_is_removed_and_the_logs_stay(run, until):
     job = run("echo done")
     job.wait("success")
+    until(lambda: not (job.folder / "plan.json").exists())
     run_dir = Path(job.read("state.json")["run_dir"])
     names = {path.name for path in job.folder.iterdir()}
     assert {"output.log", "agent.log", "state.json"} <= names
@@ -166,9 +167,24 @@ def test_what_is_big_is_removed_and_the_logs_stay(run):
     assert not run_dir.exists()
 
 
-def test_missing_shell_or_folder_is_an_error_with_a_reason(run, tmp_path):
+def test_damaged_workspace_fails_the_job_with_a_reason(run, client, server, tmp_path):
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "f").write_text("x")
-    job = run("cd /workspace/nothing")
-    assert job.wait("failed").exit_code == 1
-    assert "No such file" in job.detail.log_tail[-1]
+    manifests = server.data_dir / "storage" / "manifests"
+    before = set(manifests.rglob("*.json"))
+    # All devices are taken: the second job waits until its snapshot is gone.
+    devices = client.vm_types(client.project)[0].quota
+    first = run(f"until test -e {tmp_path}/go; do sleep 0.05; done", devices=devices)
+    second = run("echo never", workspace=tmp_path / "w")
+    (manifest,) = set(manifests.rglob("*.json")) - before
+    manifest.write_bytes(b"{}")
+    (tmp_path / "go").touch()
+    first.wait("success")
+    detail = second.wait("failed")
+    assert detail.exit_code is None
+    assert "manifest" in (detail.reason or "")
+
+
+def test_mount_path_over_a_system_folder_is_refused(run):
+    job = run("true", output="/etc")
+    assert "/etc is a folder of the system" in job.wait("failed").reason
