@@ -7,30 +7,28 @@ import os
 import time
 
 from ._append_file import AppendFile
-from ._tensors import LateValues
-from ._values import MetricEncoder, encode_string
+from ._metric_log import MetricLog
+from ._values import encode_string
 from .errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-    from typing import Any
 
     from ._staging import StagedFile
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _now = time.time
+_now_ns = time.time_ns
 
 
-class Journal:
+class Journal(MetricLog):
     """The records of one process of one rank, in segments that the agent ships.
 
     Args:
         folder: ``rank-<R>`` in the run directory.
         rank: The rank of this process.
-        late: Values that are on their way from a GPU.
         segment_bytes: The size after which a new segment is opened.
     """
 
@@ -38,41 +36,22 @@ class Journal:
         self,
         folder: Path,
         rank: int,
-        late: LateValues | None = None,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._folder = folder
         self._rank = rank
-        self._encode = MetricEncoder().encode
-        self.late = LateValues() if late is None else late
         self.file = AppendFile(self._open_segment, segment_bytes)
-        self._append = self.file.append
+        shape = ('{"t":"metric","s":', ',"w":', ',"m":{', "}}\n")
+        super().__init__(shape, self.file.append)
 
-    def metric(self, step: int, values: Mapping[str, Any]) -> None:
-        """Record the values of one metric() call."""
-        late = self.late
-        if late.waiting:
-            self.drain()
-        body, fetched = self._encode(values)
-        now = _now()
-        if body:
-            line = f'{{"t":"metric","s":{step},"w":{now:.3f},"m":{{{body}}}}}\n'
-            self._append(line.encode())
-        if fetched:
-            late.add(step, now, fetched)
-
-    def step(self, step: int, seconds: float) -> None:
+    def step(self, step: int, nanoseconds: int) -> None:
         """Record that a step is finished, and how long it took."""
         if self.late.waiting:
             self.drain()
-        self._append(b'{"t":"step","s":%d,"w":%.3f,"d":%.6f}\n' % (step, _now(), seconds))
-
-    def drain(self) -> None:
-        """Record the values that have arrived from a GPU, each with the step it was given at."""
-        for step, when, values in self.late.arrived():
-            body, _ = self._encode(values)
-            line = f'{{"t":"metric","s":{step},"w":{when:.3f},"m":{{{body}}}}}\n'
-            self._append(line.encode())
+        milliseconds, microseconds = _now_ns() // 1_000_000, nanoseconds // 1000
+        self.file.append(
+            b'{"t":"step","s":%d,"w":%de-3,"d":%de-6}\n' % (step, milliseconds, microseconds)
+        )
 
     def init(self, step: int, total_steps: int, world_size: int, node_rank: int) -> None:
         """Record how the process starts."""
@@ -115,7 +94,7 @@ class Journal:
         self.file.abandon(reason)
 
     def _record(self, kind: str, step: int, rest: str) -> bool:
-        return self._append(f'{{"t":"{kind}","s":{step},"w":{_now():.3f}{rest}}}\n'.encode())
+        return self.file.append(f'{{"t":"{kind}","s":{step},"w":{_now():.3f}{rest}}}\n'.encode())
 
     def _open_segment(self) -> int:
         # Only the last folder is made: a run directory that is gone is not wanted any more.
@@ -134,21 +113,18 @@ class Journal:
         return fd
 
 
-class LocalLog:
+class LocalLog(MetricLog):
     """The metrics of a run outside a job, one JSON object a line; nothing else is kept.
 
     Args:
         path: The file to append to; None keeps nothing.
-        late: Values that are on their way from a GPU.
 
     Raises:
         UsageError: The file cannot be written.
     """
 
-    def __init__(self, path: Path | None, late: LateValues | None = None) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._encode = MetricEncoder().encode
-        self.late = LateValues() if late is None else late
         self.file: AppendFile | None = None
         if path is not None:
             try:
@@ -160,24 +136,12 @@ class LocalLog:
                     hint="name a file in a folder that you may write to",
                 ) from None
             self.file = AppendFile(self._open)
+        # Ours come first: where a user has a "step" or a "time", readers take the last.
+        shape = ('{"step":', ',"time":', ",", "}\n")
+        append = self.file.append if self.file is not None else _forget
+        super().__init__(shape, append)
 
-    def metric(self, step: int, values: Mapping[str, Any]) -> None:
-        """Append the values of one metric() call with their step and time."""
-        if self.late.waiting:
-            self.drain()
-        body, fetched = self._encode(values)
-        now = _now()
-        if body:
-            self._append_line(step, now, body)
-        if fetched:
-            self.late.add(step, now, fetched)
-
-    def drain(self) -> None:
-        """Append the values that have arrived from a GPU."""
-        for step, when, values in self.late.arrived():
-            self._append_line(step, when, self._encode(values)[0])
-
-    def step(self, step: int, seconds: float) -> None:
+    def step(self, step: int, nanoseconds: int) -> None:
         """Nothing to keep."""
 
     def init(self, step: int, total_steps: int, world_size: int, node_rank: int) -> None:
@@ -197,11 +161,6 @@ class LocalLog:
         if self.file is not None:
             self.file.abandon(reason)
 
-    def _append_line(self, step: int, when: float, body: str) -> None:
-        if self.file is not None:
-            # Ours come first: where a user has a "step" or a "time", readers take the last.
-            self.file.append(f'{{"step":{step},"time":{when:.3f},{body}}}\n'.encode())
-
     def _open(self) -> int:
         assert self._path is not None
         fd = os.open(self._path, (_APPEND & ~os.O_WRONLY) | os.O_RDWR, 0o644)
@@ -209,3 +168,7 @@ class LocalLog:
         if size and os.pread(fd, 1, size - 1) != b"\n":
             os.write(fd, b"\n")  # an earlier run was cut off within a line
         return fd
+
+
+def _forget(line: bytes) -> None:
+    """The end of a run that nobody wants a log of."""

@@ -22,7 +22,7 @@ _EMERGENCY = control_words.EMERGENCY
 _STARTED = control_words.STARTED
 _FINISHED = control_words.FINISHED
 _LATE_SECONDS = 1.0  # how long finish() gives values that are still on a GPU
-_clock = time.perf_counter
+_clock = time.perf_counter_ns
 
 
 class Status:
@@ -105,7 +105,7 @@ class Session:
         self._progress = progress
         self._control = control
         self._first_step = self._step = first_step
-        self._started_at: float | None = None
+        self._started_at: int | None = None
         self._is_forked = False
         control_words.begin(progress, total_steps=total_steps, first_step=first_step)
 

@@ -39,22 +39,19 @@ class LateValues:
 
     def __init__(self, copy: Callable[[Any], CudaCopy] = CudaCopy) -> None:
         self._copy = copy
-        self.waiting: list[tuple[int, float, dict[str, CudaCopy]]] = []
+        self.waiting: list[tuple[int, int, dict[str, CudaCopy]]] = []
 
-    def __len__(self) -> int:
-        return len(self.waiting)
-
-    def add(self, step: int, when: float, values: dict[str, Any]) -> None:
+    def add(self, step: int, milliseconds: int, values: dict[str, Any]) -> None:
         """Start to fetch the values of one metric() call."""
         copies = {key: self._copy(value) for key, value in values.items()}
-        self.waiting.append((step, when, copies))
+        self.waiting.append((step, milliseconds, copies))
 
-    def arrived(self) -> Iterator[tuple[int, float, dict[str, Any]]]:
-        """Take out what has arrived: step, unix seconds of the call, values."""
+    def arrived(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """Take out what has arrived: step, unix milliseconds of the call, values."""
         waiting, self.waiting = self.waiting, []
         for entry in waiting:
-            step, when, copies = entry
+            step, milliseconds, copies = entry
             if all(copy.has_arrived() for copy in copies.values()):
-                yield step, when, {key: copy.item() for key, copy in copies.items()}
+                yield step, milliseconds, {key: copy.item() for key, copy in copies.items()}
             else:
                 self.waiting.append(entry)

@@ -9,7 +9,6 @@ from .errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
 LARGEST = sys.float_info.max
@@ -87,47 +86,3 @@ def _refuse(key: str, value: object) -> UsageError:
         f"metric() got a {kind} for {key!r}; it takes {_ACCEPTED}",
         hint="reduce it first, for example with .mean(), or leave it out",
     )
-
-
-class _Keys(dict[str, str]):
-    """Metric names as JSON with their colon, encoded once."""
-
-    def __missing__(self, key: object) -> str:
-        if not isinstance(key, str):
-            raise UsageError(
-                f"metric() got the name {key!r}; names are strings",
-                hint='pf.metric({"loss": loss})',
-            )
-        if len(self) > 10_000:  # names made per step must not fill the memory
-            self.clear()
-        text = self[key] = encode_string(key) + ":"
-        return text
-
-
-class MetricEncoder:
-    """The values of one metric() call as the inside of a JSON object."""
-
-    def __init__(self) -> None:
-        self._keys = _Keys()
-
-    def encode(self, values: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
-        """The text without its braces, and the values that have to be fetched from a GPU.
-
-        Raises:
-            UsageError: A name or a value is not one that metric() takes.
-        """
-        keys = self._keys
-        parts = []
-        late: dict[str, Any] | None = None
-        for key, value in values.items():
-            if value.__class__ is float and -LARGEST <= value <= LARGEST:
-                parts.append(keys[key] + repr(value))
-                continue
-            name = keys[key]
-            text = encode_value(key, value)
-            if text is not None:
-                parts.append(name + text)
-            else:
-                late = late or {}
-                late[key] = value
-        return ",".join(parts), late

@@ -149,16 +149,21 @@ RESUMING = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("folder", ["CKPT_DIR", "./checkpoints"])
-def test_the_same_script_resumes_on_a_laptop(local: Run, folder: str) -> None:
-    variables = {} if folder == "CKPT_DIR" else {"CKPT_DIR": ""}
-    local.script(RESUMING, **variables)
-    done = local.script(RESUMING, **variables)
+def test_the_same_script_resumes_on_a_laptop(local: Run) -> None:
+    local.script(RESUMING)
+    done = local.script(RESUMING)
     assert done.stdout.split() == ["6", "6"]
     log = (local.folder / "log.jsonl").read_text().splitlines()
     assert len(log) == 6 and '"step":6' in log[-1]
-    place = local.checkpoints if folder == "CKPT_DIR" else local.folder / "checkpoints"
-    assert (place / "checkpoint.pt").exists()
+
+
+def test_without_a_folder_checkpoints_go_to_checkpoints(
+    local: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CKPT_DIR")
+    pf.init()
+    pf.save_checkpoint({})
+    assert pf.latest_checkpoint() == local.folder / "checkpoints" / "checkpoint.pt"
 
 
 def test_every_local_rank_resumes_from_what_rank_0_saved(local: Run) -> None:

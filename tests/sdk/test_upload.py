@@ -151,29 +151,24 @@ def test_file_that_changes_while_it_is_copied_is_copied_again(
 
 
 def test_file_that_never_stands_still_is_not_published(
-    job: Run, capfd: pytest.CaptureFixture[str]
+    job: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = job.checkpoints / "model.pt"
-    path.write_bytes(bytes(2_000_000))
-    has_begun, is_over = threading.Event(), threading.Event()
+    path.write_bytes(bytes(1000))
+    copy = _staging._copy
 
-    def keep_writing() -> None:
-        with path.open("r+b", buffering=0) as file:
-            while not is_over.is_set():
-                os.pwrite(file.fileno(), os.urandom(1000), 0)
-                has_begun.set()
+    def always_overwritten(source: Path, target: Path, mtime_ns: int) -> None:
+        copy(source, target, mtime_ns)
+        with path.open("r+b") as file:
+            file.write(os.urandom(1000))
 
     pf.init()
-    writer = threading.Thread(target=keep_writing)
-    writer.start()
-    has_begun.wait(10)
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(_staging, "_copy", always_overwritten)
         upload = pf.upload_checkpoint()
-    finally:
-        is_over.set()
-        writer.join()
     assert upload.error == "model.pt is still being written" and not upload.wait()
     assert job.records(kind="checkpoint") == []
+    assert list((job.checkpoints / ".periflow").iterdir()) == []
     assert "model.pt is still being written" in capfd.readouterr().err
     assert pf.upload_checkpoint().error is None  # now it stands still
 

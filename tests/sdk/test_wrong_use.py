@@ -55,7 +55,6 @@ def test_local_log_that_cannot_be_written_is_refused(local: Run) -> None:
         lambda: pf.metric({"a": 1}),
         pf.upload_checkpoint,
         lambda: pf.save_checkpoint({}),
-        pf.latest_checkpoint,
         pf.current_step,
         pf.is_emergency_save,
         pf.should_stop,
