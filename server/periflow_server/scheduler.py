@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from periflow_server.db.attempt import Attempt, Node, live_nodes, nodes_of
-from periflow_server.db.base import Database
+from periflow_server.db.base import Database, Session
+from periflow_server.db.event import add_event
 from periflow_server.db.job import Job
 from periflow_server.executors.local import LocalExecutor, prepare_node
 from periflow_server.executors.manual import ManualExecutor
@@ -121,20 +122,29 @@ class Scheduler:
                 return
             lost = current.starts >= MOST_STARTS
             if lost:
-                job = session.get_one(Job, attempt.job_id)
-                reason = f"the agent of node {node.rank} ended {MOST_STARTS} times without a word"
-                attempts.lose(session, job, attempt, "node-lost", reason)
                 gang = [self._jobs_dir / member.folder for member in nodes_of(session, attempt.id)]
+                self._give_up(session, attempt, current)
             else:
-                current.starts += 1
-                pause = min(0.05 * 2**current.starts, _LONGEST_PAUSE_SECONDS)
-                self._not_before[node.id] = now + pause
-                self._heard[node.id] = (current.heartbeat_at, now)
+                self._note_start(session, attempt, current, now)
         if lost:
             self._executor.stop(gang)
             self.wake.set()
         else:
             self._start(folder)
+
+    def _give_up(self, session: Session, attempt: Attempt, node: Node) -> None:
+        job = session.get_one(Job, attempt.job_id)
+        reason = f"the agent of node {node.rank} ended {MOST_STARTS} times without a word"
+        attempts.lose(session, job, attempt, "node-lost", reason)
+
+    def _note_start(self, session: Session, attempt: Attempt, node: Node, now: float) -> None:
+        if node.registered_at is not None:
+            message = f"The agent of node {node.rank} was gone; it is started again."
+            add_event(session, attempt.job_id, "warning", message, attempt=attempt.number)
+        node.starts += 1
+        pause = min(0.05 * 2**node.starts, _LONGEST_PAUSE_SECONDS)
+        self._not_before[node.id] = now + pause
+        self._heard[node.id] = (node.heartbeat_at, now)
 
     def _start(self, folder: Path) -> None:
         try:

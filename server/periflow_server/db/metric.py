@@ -90,7 +90,7 @@ class JournalOffset(Base):
 
 def journal_offset(session: Session, attempt_id: str, rank: int, segment: str) -> JournalOffset:
     """How much of the segment is stored; a new row for one that is not known yet."""
-    row = session.get(JournalOffset, (attempt_id, rank, segment))
+    row = session.get(JournalOffset, (attempt_id, rank, segment), with_for_update=True)
     if row is None:
         row = JournalOffset(attempt_id=attempt_id, rank=rank, segment=segment, offset=0)
         session.add(row)

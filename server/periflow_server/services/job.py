@@ -90,15 +90,15 @@ def find(session: Session, project_id: str, text: str) -> JobRow:
     if text == "latest":
         newest = db.jobs_of(session, project_id, before=None, limit=1)
         return _only(newest, text, "project has no job yet")
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        row = db.job_numbered(session, project_id, int(text))
-        if row is not None:
-            return row
-    row = db.job_with_id(session, project_id, text)
+    is_number = text.isascii() and text.isdigit() and len(text) < 10
+    row = db.job_numbered(session, project_id, int(text)) if is_number else None
+    row = row or db.job_with_id(session, project_id, text)
     if row is not None:
         return row
     fitting = db.jobs_named(session, project_id, text)
-    return _only(fitting or db.jobs_with_prefix(session, project_id, text), text)
+    if not fitting and not is_number:  # the number of no job must not hit another by its id
+        fitting = db.jobs_with_prefix(session, project_id, text)
+    return _only(fitting, text)
 
 
 def _only(rows: list[JobRow], text: str, why: str | None = None) -> JobRow:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from periflow_server import scheduler
 from periflow_server.db.base import Database
 from periflow_server.db.schema import import_tables
 from periflow_server.executors.local import LocalExecutor, prepare_node
@@ -143,6 +144,20 @@ def test_job_whose_agents_never_speak_is_lost_after_bounded_starts(
     assert log.read_text() == "started\n" * MOST_STARTS
 
 
+def test_agent_that_hangs_is_replaced(own_desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = own_desk
+    job = desk.submit(restart={"on": []})
+    desk.agent(job)
+    desk.server.stop()
+    monkeypatch.setattr(scheduler, "LEASE_SECONDS", 0.2)
+    script = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    run_scheduler(desk, LocalExecutor("http://127.0.0.1:1", [sys.executable, "-c", script]))
+    log = desk.server.data_dir / "jobs" / job.id / "1" / "0" / "agent.log"
+    pids = [int(line) for line in log.read_text().splitlines()]
+    assert len(set(pids)) == MOST_STARTS
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
 def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
     """Run a scheduler in this process on the stopped server's data until no attempt lives."""
     from periflow_server.db.attempt import live_attempts
@@ -151,8 +166,8 @@ def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
     database = Database(f"sqlite:///{data_dir / 'periflow.db'}")
     import_tables()
     settings = Settings(data_dir=data_dir)
-    scheduler = Scheduler(database, Store(data_dir / "storage"), settings, executor)
-    scheduler.start()
+    thread = Scheduler(database, Store(data_dir / "storage"), settings, executor)
+    thread.start()
 
     def is_over() -> bool:
         with database.read() as session:
@@ -161,7 +176,7 @@ def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
     try:
         wait_for(is_over, 30)
     finally:
-        scheduler.stop()
+        thread.stop()
         database.close()
 
 

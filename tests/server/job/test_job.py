@@ -96,7 +96,8 @@ def test_job_is_found_by_number_name_id_prefix_and_latest(desk: Any) -> None:
     for text in (1, "1", "alpha", first.id, first.id[:13]):
         assert desk.job(text).id == first.id
     assert desk.job("latest").id == second.id
-    for text in ("3", "gamma", "zzzz", "%", "_"):
+    digits = [str(number) for number in range(3, 20)]  # of which some begin an id
+    for text in (*digits, "gamma", "zzzz", "%", "_"):
         with pytest.raises(NotFoundError) as missing:
             desk.job(text)
         assert missing.value.code == "job_not_found"
