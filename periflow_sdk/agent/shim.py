@@ -83,6 +83,7 @@ def _become_command(plan: dict[str, Any], trouble: int, go: int) -> NoReturn:
         if os.read(go, 1) != READY:
             os._exit(1)
         _default_signals()
+        os.umask(0o022)  # the server's own is stricter, and files that a job writes are the user's
         os.execvp(plan["argv"][0], plan["argv"])
     except BaseException as error:
         os.write(trouble, TROUBLE + str(error).encode("utf-8", "replace"))
