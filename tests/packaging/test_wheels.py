@@ -14,7 +14,11 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = {"periflow_sdk": ROOT, "periflow-cli": ROOT / "cli", "periflow-server": ROOT / "server"}
+DISTRIBUTIONS = {
+    "periflow_sdk": ROOT,
+    "periflow-cli": ROOT / "cli",
+    "periflow-server": ROOT / "server",
+}
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -38,7 +42,7 @@ def _metadata(wheel: Path) -> dict[str, list[str]]:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
         message = Parser().parsestr(archive.read(name).decode())
-    return {key: message.get_all(key, []) for key in message.keys()}
+    return {key: message.get_all(key, []) for key in set(message)}
 
 
 def test_versions_are_equal_final_and_newer_than_the_strangers_packages(
