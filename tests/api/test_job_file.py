@@ -85,7 +85,8 @@ def test_data_may_be_one_section_or_a_list() -> None:
 
 
 def test_environment_values_become_the_text_that_was_written() -> None:
-    env = "env:\n  A: 1\n  B: true\n  C: 0x10\n  D: 1e-3\n  E:\n  F: 2024-01-01\n  G: 'q'\n  H: 0.10\n"
+    written = ("A: 1", "B: true", "C: 0x10", "D: 1e-3", "E:", "F: 2024-01-01", "G: 'q'", "H: 0.10")
+    env = "env:\n" + "".join(f"  {line}\n" for line in written)
     assert parse_job_text(PLAIN + env, "f").env == {
         "A": "1",
         "B": "true",
@@ -151,7 +152,7 @@ def test_missing_vm_has_a_code_of_its_own() -> None:
         ),
         (PLAIN + "data: 5\n", 9, 7, "a section or a list of sections"),
         (PLAIN + "data:\n  name: d\n  mount_path: d\n", 11, 15, "must be an absolute path"),
-        (PLAIN + "data:\n- name: d\n  mount_path: d\n", 10, 15, "must be an absolute path"),
+        (PLAIN + "data:\n- name: d\n  mount_path: d\n", 11, 15, "must be an absolute path"),
         (PLAIN + "name: again\n", 9, 1, "key 'name' stands already in line 1"),
         (PLAIN + "env:\n  A: 1\n  A: 2\n", 11, 3, "key 'A' stands already in line 10"),
         (PLAIN + "env:\n  A: [1]\n", 10, 6, "env.A must be text, not a list"),
