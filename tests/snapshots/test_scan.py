@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -149,11 +150,24 @@ def test_names_that_cannot_be_stored_are_refused_by_name(tmp_path, name) -> None
         plan_folder(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_folder_is_named(tmp_path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o000)
-    with pytest.raises(PeriFlowError, match="closed"):
-        plan_folder(tmp_path)
+@pytest.fixture
+def without_privileges():
+    """Root may read everything, so it becomes nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_an_unreadable_folder_is_named(without_privileges) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        closed = Path(folder, "closed")
+        closed.mkdir(mode=0o000)
+        with pytest.raises(PeriFlowError, match="closed"):
+            plan_folder(Path(folder))
+        closed.chmod(0o700)
 
 
 def test_single_files_may_not_be_links_or_leave(tmp_path) -> None:
