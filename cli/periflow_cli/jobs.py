@@ -27,6 +27,7 @@ LIST_COLUMNS = (
     "Duration",
     "Progress",
 )
+SPARE_COLUMNS = ("Device", "Created by", "Data", "VM", "Device Cnt")
 
 
 def find_job(connection: Connection, reference: str) -> JobDetail:

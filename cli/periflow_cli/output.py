@@ -68,12 +68,23 @@ class Output:
         """One of many results, each an object on a line of its own."""
         click.echo(json.dumps(plain(value), ensure_ascii=False))
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-        """A table; in a pipe a header line and a line a row, separated by tabs."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        title: str = "",
+        *,
+        spare: Sequence[str] = (),
+    ) -> None:
+        """A table; in a pipe a header line and a line a row, separated by tabs.
+
+        Args:
+            spare: Columns that a narrow terminal can do without, the first to go first.
+        """
         if self.boxes:
             from periflow_cli.render import table
 
-            self.show(table(columns, rows, title))
+            self.show(table(columns, rows, title, spare))
             return
         if title:
             self.line()

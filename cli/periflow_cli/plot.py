@@ -62,6 +62,7 @@ def _figure(
     figure.with_colors = braille and len(names) > 1
     figure.x_label = "step"
     figure.y_label = names[0][:8] if len(names) == 1 else "value"
+    figure.x_ticks_fkt = lambda step, _next: round(step)
     figure.register_label_formatter(float, _label)
     figure.register_label_formatter(int, _label)
     steps = [step for each in points for step, _ in each]
@@ -82,5 +83,5 @@ def _finite(series: MetricSeries) -> list[tuple[int, float]]:
 
 
 def _label(value: float, chars: int, delta: float, left: bool = False) -> str:
-    text = f"{value:.4g}" if abs(value) < 1e5 or isinstance(value, int) else f"{value:.3g}"
+    text = str(value) if isinstance(value, int) else f"{value:.3g}"
     return text.ljust(chars) if left else text.rjust(chars)

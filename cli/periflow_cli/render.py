@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from periflow_cli.section import Section
 
 PANEL_WIDTH = 66
+_NEVER_FOLDED = 24
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _STATUS_STYLES = {
     "running": "green",
@@ -35,14 +38,48 @@ _STATUS_STYLES = {
 }
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> Table:
-    """A table without verticals."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    title: str = "",
+    spare: Sequence[str] = (),
+) -> Table:
+    """A table without verticals that fits the terminal.
+
+    Where it is too wide, ids are cut to a start that still names one row, then the ``spare``
+    columns go, in their order; only then do cells fold.
+    """
+    cells = [list(row) for row in rows]
+    width = shutil.get_terminal_size().columns
+    names = list(columns)
+    if _width(names, cells) > width:
+        cells = _with_short_ids(cells)
+    for name in spare:
+        if _width(names, cells) > width:
+            at = names.index(name)
+            names.pop(at)
+            cells = [row[:at] + row[at + 1 :] for row in cells]
     grid = Table(box=box.SIMPLE, title=title or None, title_justify="left", title_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
+    for number, name in enumerate(names):
+        longest = max((cell_len(row[number]) for row in cells), default=0)
+        grid.add_column(name, overflow="fold", no_wrap=longest <= _NEVER_FOLDED)
+    for row in cells:
         grid.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))
     return grid
+
+
+def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """What the table needs: its cells, three between columns, a margin of two on each side."""
+    longest = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    return sum(longest) + 3 * (len(longest) - 1) + 4
+
+
+def _with_short_ids(rows: list[list[str]]) -> list[list[str]]:
+    ids = {cell for row in rows for cell in row if _ID.fullmatch(cell)}
+    length = 8
+    while len({each[:length] for each in ids}) < len(ids):
+        length += 1
+    return [[cell[:length] if cell in ids else cell for cell in row] for row in rows]
 
 
 def panels(sections: Sequence[Section]) -> list[Panel]:

@@ -30,7 +30,7 @@ group.add_command(run_job)
 @click.pass_obj
 def list_jobs(invocation: Invocation, /, limit: int, as_json: bool) -> None:
     """List the jobs of the project, newest first."""
-    from periflow_cli.jobs import LIST_COLUMNS, list_row
+    from periflow_cli.jobs import LIST_COLUMNS, SPARE_COLUMNS, list_row
 
     output = invocation.output
     connection = invocation.connect()
@@ -38,7 +38,8 @@ def list_jobs(invocation: Invocation, /, limit: int, as_json: bool) -> None:
     if as_json:
         output.json(jobs)
         return
-    output.table(LIST_COLUMNS, [list_row(each, relative=output.boxes) for each in jobs])
+    rows = [list_row(each, relative=output.boxes) for each in jobs]
+    output.table(LIST_COLUMNS, rows, spare=SPARE_COLUMNS)
     output.hint(f"pf job view {jobs[0].number}" if jobs else "pf job run -f FILE -d DIR")
 
 
