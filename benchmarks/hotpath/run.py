@@ -1,7 +1,7 @@
 """What the SDK costs a training loop: the calls alone, in a loop, and the import.
 
 Everything is a ratio to a control that takes turns with it in the same run, so that a busy
-machine slows both. Run it as `python benchmarks/hotpath/hotpath.py [--json] [--folder DIR]`.
+machine slows both. Run it as `python benchmarks/hotpath/run.py [--json] [--folder DIR]`.
 """
 
 from __future__ import annotations
