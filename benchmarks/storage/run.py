@@ -1,6 +1,6 @@
 """Upload and download through a real embedded server, against a plain copy of the same files.
 
-    python benchmarks/storage/transfer.py [--rounds 5] [--folder DIR]
+    python benchmarks/storage/run.py [--rounds 5] [--folder DIR]
 
 The three ways take turns in each round, so that a busy moment of the machine hits all of them.
 """
