@@ -123,7 +123,7 @@ class Launcher:
         memory.save()
         pause = _FIRST_PAUSE
         while not leave():
-            rendezvous = for_ever(lambda: self._client.register_agent(body))
+            rendezvous = for_ever(lambda: self._client.register_agent(body), leave=leave)
             if rendezvous.ready:
                 return rendezvous
             time.sleep(pause)

@@ -25,6 +25,12 @@ class SupersededError(PeriFlowError):
     default_code = "attempt_superseded"
 
 
+class LeavingError(PeriFlowError):
+    """The agent was told to leave while it waited for the control plane."""
+
+    default_code = "leaving"
+
+
 class Backoff:
     """Pauses that double from one failure to the next, until a success."""
 
@@ -43,13 +49,19 @@ class Backoff:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether trying again may help: no answer, or an answer that the server is in trouble."""
-    return isinstance(error, ServerUnreachableError) or type(error) is ApiError
+    """Whether trying again may help: no answer, or an answer that the server is in trouble.
+
+    A 401 is no verdict on the attempt: while the control plane is away, another process may
+    answer on its port, and a superseded attempt is told so by its own code.
+    """
+    return (
+        isinstance(error, (ServerUnreachableError, LoginRequiredError)) or type(error) is ApiError
+    )
 
 
 def is_superseded(error: PeriFlowError) -> bool:
     """Whether the error means that this attempt may say nothing more."""
-    return error.code == SupersededError.default_code or isinstance(error, LoginRequiredError)
+    return error.code == SupersededError.default_code
 
 
 def check_superseded(error: PeriFlowError) -> None:
@@ -58,14 +70,20 @@ def check_superseded(error: PeriFlowError) -> None:
         raise SupersededError(error.message) from error
 
 
-def for_ever(call: Callable[[], T], wake: threading.Event | None = None) -> T:
+def for_ever(
+    call: Callable[[], T],
+    wake: threading.Event | None = None,
+    leave: Callable[[], bool] = lambda: False,
+) -> T:
     """The answer of ``call``, tried until the control plane gives one.
 
     Args:
-        wake: Ends a pause early, so that a stop is not waited for; the call is tried again.
+        wake: Ends a pause early; the call is tried again.
+        leave: True when the answer is no longer wanted.
 
     Raises:
         SupersededError: this attempt may say nothing more.
+        LeavingError: ``leave`` said so.
         PeriFlowError: what the control plane refused for good.
     """
     backoff = Backoff(wake)
@@ -76,5 +94,9 @@ def for_ever(call: Callable[[], T], wake: threading.Event | None = None) -> T:
             check_superseded(error)
             if not is_passing(error):
                 raise
+            if leave():
+                raise LeavingError(
+                    "The control plane is away; the agent was told to leave."
+                ) from error
             _log.warning("%s; trying again", error)
             backoff.pause()

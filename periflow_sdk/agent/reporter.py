@@ -75,6 +75,12 @@ class Reporter:
                     self._obey(AgentOrders(superseded=True))
                     return
                 _log.warning("%s; reporting again", error)
+                if leaving and not is_passing(error):
+                    return  # refused for good: the end is reported without it
+                backoff.pause()
+                continue
+            except Exception as error:
+                _log.warning("%s: %s; reporting again", type(error).__name__, error)
                 backoff.pause()
                 continue
             if not self._events:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from periflow_sdk.agent.folder import NodeFolder, read_json
-from periflow_sdk.agent.journal import Segment, remove_read, segments
+from periflow_sdk.agent.journal import LONGEST_LINE, Segment, remove_read, segments
 from periflow_sdk.agent.patience import Backoff, SupersededError, check_superseded, is_passing
 from periflow_sdk.agent.state import StateFile
 from periflow_sdk.api.client import ApiClient
@@ -45,6 +45,7 @@ class Shipper:
         self._last_call = threading.Event()
         self._leave = threading.Event()
         self._refused: set[str] = set()
+        self._is_all_accepted = False
         self._saved = self._removed = self._journal_due = 0.0
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
 
@@ -58,7 +59,7 @@ class Shipper:
 
     def is_done(self) -> bool:
         """Whether everything has been accepted."""
-        return self._last_call.is_set() and not self._thread.is_alive()
+        return self._is_all_accepted
 
     def abandon(self) -> None:
         """Leave what is not shipped."""
@@ -71,23 +72,30 @@ class Shipper:
             # Asked before reading: what is written until then is read in this round.
             last = self._last_call.is_set()
             try:
-                shipped = self._ship_log()
-                if last or time.monotonic() >= self._journal_due:
-                    shipped |= self._ship_journal()
+                shipped = self._ship(last)
                 backoff.reset()
             except SupersededError:
                 self._superseded()
                 return
-            except PeriFlowError as error:
-                _log.warning("%s; shipping again", error)
+            except Exception as error:
+                # A full disk or a strange answer passes; a thread that ended here would lose data.
+                _log.warning("%s: %s; shipping again", type(error).__name__, error)
                 backoff.pause()
                 continue
-            self._remember(force=last)
             if shipped:
                 continue
             if last:
+                self._is_all_accepted = True
                 return
             self._last_call.wait(_INTERVAL_SECONDS)
+
+    def _ship(self, last: bool) -> bool:
+        """One round; whether anything was accepted."""
+        shipped = self._ship_log()
+        if last or time.monotonic() >= self._journal_due:
+            shipped |= self._ship_journal()
+        self._remember(force=last)
+        return shipped
 
     def _ship_log(self) -> bool:
         state = self._memory.state
@@ -126,6 +134,9 @@ class Shipper:
             return 0
         lines = segment.read_lines(offset, BATCH_BYTES)
         if not lines:
+            if segment.size - offset > LONGEST_LINE:
+                _log.error("a record of %s is too long: the rest is set aside", segment.key)
+                self._refused.add(segment.key)
             return 0
         accepted = self._send(
             segment.key,

@@ -13,7 +13,7 @@ from periflow_sdk.agent.command import Endpoint
 from periflow_sdk.agent.ending import clean_up, finish_report
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
 from periflow_sdk.agent.launch import Launcher
-from periflow_sdk.agent.patience import SupersededError, for_ever
+from periflow_sdk.agent.patience import LeavingError, SupersededError, for_ever
 from periflow_sdk.agent.progress import ask_to_stop
 from periflow_sdk.agent.reporter import Reporter
 from periflow_sdk.agent.rundir import make_run_dir, remove_run_dir
@@ -65,6 +65,8 @@ class Supervisor:
         except SupersededError as error:
             _log.info("leaving: %s", error)
             self._superseded = True
+        except LeavingError as error:
+            _log.info("leaving, to be started again: %s", error)
         if self._superseded:
             self._leave()
         return 0
@@ -87,7 +89,8 @@ class Supervisor:
         kept = read_json(self._folder / "assignment.json")
         if kept is not None:
             return Assignment.model_validate(kept)
-        assignment = for_ever(self._client.assignment, self._wake)
+        leave = self._is_over
+        assignment = for_ever(self._client.assignment, self._wake, leave)
         write_json(self._folder / "assignment.json", assignment.model_dump(mode="json"))
         return assignment
 
@@ -100,10 +103,13 @@ class Supervisor:
             started = launcher.launch(self._memory, self._training, self._is_over)
         except SupersededError:
             raise
-        except (PeriFlowError, OSError) as error:
-            _log.error("the command was not started: %s", error)
+        except LeavingError:
+            started = False
+        except Exception as error:
+            # Whatever it is, it would be the same at the next start: the job has to hear of it.
+            _log.exception("the command was not started")
             hint = f" {error.hint}" if isinstance(error, PeriFlowError) and error.hint else ""
-            self._state.failure = f"{error}{hint}"
+            self._state.failure = f"{error or type(error).__name__}{hint}"
             return
         if not started:
             self._note_stop(assignment.grace_seconds)
@@ -140,6 +146,9 @@ class Supervisor:
         else:
             self._training.terminate()
 
+    def _is_told_twice(self) -> bool:
+        return self._signals > 1
+
     def _is_over(self) -> bool:
         return (
             self._stop_ordered
@@ -165,7 +174,8 @@ class Supervisor:
         if self._superseded:
             return
         report = finish_report(self._folder, self._state, end)
-        for_ever(lambda: self._client.finish_attempt(report))
+        leave = self._is_told_twice
+        for_ever(lambda: self._client.finish_attempt(report), leave=leave)
         self._enter("finished")
         remove_run_dir(run_dir)
         clean_up(self._folder)

@@ -5,11 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
 from periflow_sdk.errors import JobFileError
 
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/")]
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("has a NUL character, which no program can be given")
+    return text
+
+
+def _variables(values: dict[str, str]) -> dict[str, str]:
+    for name, value in values.items():
+        if not name or "=" in name:
+            raise ValueError(f"has the variable name {name!r}, which is empty or has a '='")
+        _without_nul(name)
+        _without_nul(value)
+    return values
+
+
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/"), AfterValidator(_without_nul)]
+Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 
 
 class _Section(BaseModel):
@@ -24,8 +48,15 @@ class DockerCommand(_Section):
 class Docker(_Section):
     image: str
     credential_id: str | None = None
-    env_var: dict[str, str] = {}
+    env_var: Variables = {}
     command: str | DockerCommand
+
+    @field_validator("command")
+    @classmethod
+    def _command_without_nul(cls, command: str | DockerCommand) -> str | DockerCommand:
+        for text in [command] if isinstance(command, str) else [command.setup or "", command.run]:
+            _without_nul(text)
+        return command
 
 
 class WorkspaceMountPath(_Section):
@@ -93,7 +124,7 @@ class JobSpec(_Section):
     data: list[DataSection] = []
     dist: Dist | None = None
     plugin: Plugin = Plugin()
-    env: dict[str, str] = {}
+    env: Variables = {}
     restart: Restart = Restart()
 
 

@@ -151,6 +151,8 @@ class _Document:
             wanted = _WANTED.get(error["type"], "")
         if wanted:
             return self._error_at(node, f"{where} must be {wanted}, not {_shown(error['input'])}")
+        if error["type"] == "value_error":
+            return self._error_at(node, f"{where} {error['ctx']['error']}")
         if error["type"] == "string_pattern_mismatch":
             message = f"must be an absolute path, not {_shown(error['input'])}"
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,7 @@ POLL_SECONDS = 0.5
 LEASE_SECONDS = 90.0
 """An agent that lives and has not been heard of for so long hangs, and is replaced."""
 MOST_STARTS = 6
-"""An agent that never came to a heartbeat in so many starts does not come."""
+"""An agent that never came to run its command in so many starts does not come."""
 _LONGEST_PAUSE_SECONDS = 5.0
 
 logger = logging.getLogger("periflow_server")
@@ -65,6 +65,7 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._heard: dict[str, tuple[datetime | None, float]] = {}
         self._not_before: dict[str, float] = {}
+        self._failures: dict[str, str] = {}
 
     def start(self) -> None:
         """Start the thread."""
@@ -80,12 +81,22 @@ class Scheduler:
         shapes()  # asks for GPUs, once, while no transaction waits for the answer
         while not self._closing:
             self.wake.clear()
-            try:
-                self._place()
-                self._watch()
-            except Exception:
-                logger.exception("The scheduler failed; it goes on")
+            # Apart: a disk too full for a new attempt must not keep running ones unwatched.
+            self._try(self._place)
+            self._try(self._watch)
             self.wake.wait(POLL_SECONDS)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        """Do one part of a round; a failure is logged once, not at every round."""
+        name = work.__name__
+        try:
+            work()
+        except Exception as error:
+            if self._failures.get(name) != repr(error):
+                logger.exception("The scheduler failed to %s; it goes on", name.strip("_"))
+            self._failures[name] = repr(error)
+        else:
+            self._failures.pop(name, None)
 
     def _place(self) -> None:
         with self._database.read() as session:
@@ -104,7 +115,10 @@ class Scheduler:
         gone = self._executor.poll(folders)
         for folder, node in folders.items():
             if folder in gone:
-                self._restart(folder, node)
+                try:
+                    self._restart(folder, node)
+                except OSError:
+                    logger.exception("The agent in %s could not be restarted", folder)
             elif self._is_silent(node):
                 logger.warning("The agent in %s hangs; it is replaced", folder)
                 self._executor.stop([folder], keep_training=True)

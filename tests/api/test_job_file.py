@@ -202,3 +202,23 @@ def test_binary_file_is_one_sentence(tmp_path: Path) -> None:
 def test_the_example_of_the_repository_is_read() -> None:
     example = Path(__file__).resolve().parents[2] / "examples/digits/pf-template.yml"
     assert isinstance(load_job_file(example), JobSpec)
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ('"A=B": x', "the variable name 'A=B'"),
+        ('"": x', "the variable name ''"),
+        ('A: "x\\0y"', "NUL character"),
+    ],
+)
+def test_variables_that_no_process_can_have_are_refused_with_their_place(
+    variables: str, complaint: str
+) -> None:
+    text = (
+        "vm: local-cpu\nnum_devices: 1\njob_setting:\n  docker:\n    image: x\n    command: a\n"
+        f"env:\n  {variables}\n"
+    )
+    with pytest.raises(JobFileError) as caught:
+        parse_job_text(text, "job.yml")
+    assert complaint in caught.value.message and "job.yml:8:3" in caught.value.message

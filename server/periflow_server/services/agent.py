@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.jobfile import JobSpec
-from periflow_server.db.attempt import Attempt, Node, nodes_of
+from periflow_server.db.attempt import Attempt, nodes_of
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import Checkpoint
 from periflow_server.db.event import add_event, find_event
@@ -64,7 +64,7 @@ def register(session: Session, identity: AttemptIdentity, body: m.AgentRegister)
     node.hostname, node.address = body.hostname, body.address
     node.port, node.pid = body.port, body.pid
     node.registered_at = node.registered_at or utcnow()
-    _hear(node)
+    node.heartbeat_at = utcnow()
     gang = nodes_of(session, attempt.id)
     if any(member.registered_at is None for member in gang):
         return m.Rendezvous(ready=False)
@@ -77,8 +77,11 @@ def register(session: Session, identity: AttemptIdentity, body: m.AgentRegister)
 def heartbeat(session: Session, identity: AttemptIdentity, body: m.AgentHeartbeat) -> m.AgentOrders:
     """Note that an agent lives and how far it is, and tell it what is wanted."""
     job, attempt, node = attempts.of_agent(session, identity)
-    _hear(node)
+    node.heartbeat_at = utcnow()
     node.phase = body.phase
+    if body.phase == "running":
+        # Not before: an agent that ends again and again while it prepares has to be noticed.
+        node.starts = 0
     if body.phase == "preparing":
         attempts.prepare(session, job, attempt)
     else:
@@ -139,8 +142,3 @@ def _reason(body: m.AgentFinish) -> str:
     if body.exit_code is None:
         return "the end of the command is unknown"
     return attempts.exit_reason(body.exit_code)
-
-
-def _hear(node: Node) -> None:
-    node.heartbeat_at = utcnow()
-    node.starts = 0

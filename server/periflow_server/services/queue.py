@@ -43,8 +43,10 @@ def place(session: Session) -> list[Placement]:
         quota = shape.quota if shape else 0
         free = sorted(set(range(quota)) - busy_devices(session, job.vm))
         if job.vm in held_up or len(free) < job.num_devices:
-            _note_wait(session, job, len(free))
-            held_up.add(job.vm)
+            _note_wait(session, job)
+            if job.num_devices <= quota:
+                held_up.add(job.vm)
+            # Else this machine has become smaller: it may never fit, and holds nobody up.
             continue
         placed.append(_begin(session, job, free[: job.num_devices]))
     return placed
@@ -74,7 +76,7 @@ def _begin(session: Session, job: Job, devices: list[int]) -> Placement:
     return Placement(job, attempt, [(node, token)])
 
 
-def _note_wait(session: Session, job: Job, free: int) -> None:
+def _note_wait(session: Session, job: Job) -> None:
     """Say what the job waits for: in its history when the wait begins, in its reason always."""
     quota = shapes()[job.vm].quota if job.vm in shapes() else 0
     reason = f"Waiting for {job.num_devices} of {_count(quota, job.vm)}: {_cause(session, job)}"
