@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ._staging import StagedFile
+    from .environment import JobEnvironment
 
 SEGMENT_BYTES = 64 * 1024 * 1024
+LONGEST_RECORD = 15 * 1024 * 1024  # bytes; what reads the journal takes lines of up to 16 MiB
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _now = time.time
 _now_ns = time.time_ns
@@ -53,14 +55,16 @@ class Journal(MetricLog):
             b'{"t":"step","s":%d,"w":%de-3,"d":%de-6}\n' % (step, milliseconds, microseconds)
         )
 
-    def init(self, step: int, total_steps: int, world_size: int, node_rank: int) -> None:
+    def init(self, step: int, total_steps: int, environment: JobEnvironment) -> None:
         """Record how the process starts."""
         from . import __version__
 
         self._record(
             "init",
             step,
-            f',"total":{total_steps},"world_size":{world_size},"node_rank":{node_rank}'
+            f',"total":{total_steps},"world_size":{environment.world_size}'
+            f',"node_rank":{environment.node_rank}'
+            f',"local_world_size":{environment.local_world_size}'
             f',"sdk":{encode_string(__version__)}',
         )
 
@@ -94,7 +98,8 @@ class Journal(MetricLog):
         self.file.abandon(reason)
 
     def _record(self, kind: str, step: int, rest: str) -> bool:
-        return self.file.append(f'{{"t":"{kind}","s":{step},"w":{_now():.3f}{rest}}}\n'.encode())
+        line = f'{{"t":"{kind}","s":{step},"w":{_now():.3f}{rest}}}\n'.encode()
+        return len(line) <= LONGEST_RECORD and self.file.append(line)
 
     def _open_segment(self) -> int:
         # Only the last folder is made: a run directory that is gone is not wanted any more.
@@ -142,12 +147,6 @@ class LocalLog(MetricLog):
         super().__init__(shape, append)
 
     def step(self, step: int, nanoseconds: int) -> None:
-        """Nothing to keep."""
-
-    def init(self, step: int, total_steps: int, world_size: int, node_rank: int) -> None:
-        """Nothing to keep."""
-
-    def config(self, step: int, text: str) -> None:
         """Nothing to keep."""
 
     def finish(self, step: int) -> None:

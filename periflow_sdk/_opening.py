@@ -23,6 +23,8 @@ from .environment import (
 )
 from .errors import UsageError
 
+_LONGEST_CONFIG = 1_000_000
+
 
 def open_session(
     total_train_steps: object, local_log_name: str | os.PathLike[str] | None, config: object
@@ -44,7 +46,7 @@ def _open_in_job(environment: JobEnvironment, total_steps: int, config: str | No
     rank, first_step = environment.rank, environment.processed_steps
     folder = environment.run_dir / f"rank-{rank}"
     journal = Journal(folder, rank)
-    journal.init(first_step, total_steps, environment.world_size, environment.node_rank)
+    journal.init(first_step, total_steps, environment)
     if config is not None:
         journal.config(first_step, config)
     try:
@@ -151,9 +153,15 @@ def _config_text(config: object) -> str:
             hint='pf.init(config={"lr": 1e-3}), or config=vars(args)',
         )
     try:
-        return json.dumps(_plain(values), allow_nan=False)
+        text = json.dumps(_plain(values), allow_nan=False)
     except RecursionError:
         raise UsageError("init(config=...) contains itself", hint="leave that part out") from None
+    if len(text) > _LONGEST_CONFIG:
+        raise UsageError(
+            f"init(config=...) is {len(text):,} characters long; {_LONGEST_CONFIG:,} are taken",
+            hint="give the hyperparameters only, not data",
+        )
+    return text
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LARGEST = sys.float_info.max
+LONGEST_TEXT = 4096  # characters of a text value; the rest of it is left out
 _ACCEPTED = "numbers, strings, bools, tensors and arrays of one element"
 
 
@@ -48,7 +49,7 @@ def encode_value(key: str, value: Any) -> str | None:
     if isinstance(value, int):
         return int.__repr__(value) if -(2**63) <= value < 2**63 else _encode_number(key, value)
     if isinstance(value, str):
-        return encode_string(value)
+        return encode_string(value[:LONGEST_TEXT])
     if getattr(value, "is_cuda", False) is True:
         if value.numel() != 1:
             raise _refuse(key, value)

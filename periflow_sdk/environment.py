@@ -13,7 +13,8 @@ from pathlib import Path
 class JobEnvironment:
     """What an agent tells a training process about its job.
 
-    ``processed_steps`` is the step of the checkpoint this attempt started from (0 without one).
+    ``processed_steps`` is the step of the checkpoint this attempt started from (0 without one),
+    ``local_world_size`` the number of ranks that a launcher starts on this node (0 without one).
     """
 
     run_dir: Path
@@ -25,6 +26,7 @@ class JobEnvironment:
     world_size: int
     node_rank: int
     processed_steps: int
+    local_world_size: int = 0
 
 
 def job_environment(variables: Mapping[str, str] | None = None) -> JobEnvironment | None:
@@ -46,6 +48,7 @@ def job_environment(variables: Mapping[str, str] | None = None) -> JobEnvironmen
         world_size=process_world_size(env),
         node_rank=_integer(env.get("NODE_RANK"), 0),
         processed_steps=_integer(env.get("PROCESSED_ITERS"), 0),
+        local_world_size=_integer(env.get("LOCAL_WORLD_SIZE"), 0),
     )
 
 

@@ -15,17 +15,21 @@ if TYPE_CHECKING:
     from periflow_sdk.api.models import SaveType
 
 _ID = re.compile(r"[0-9a-f]{32}")
-MARK = b'"checkpoint"'
+MARK, INIT_MARK = b'"checkpoint"', b'"t":"init"'
 Verdict = Literal["open", "whole", "torn"]
 
 
 @dataclass
 class Part:
-    """What one rank staged with one call: its files, path → bytes, in its folder."""
+    """What one rank staged with one call: its files, path → bytes, in its folder.
+
+    ``changed_at`` has their modification times in ns, as they were when they were staged.
+    """
 
     rank: int
     upload_id: str
     files: dict[str, int]
+    changed_at: dict[str, int] = field(default_factory=dict)
 
     @property
     def staged(self) -> str:
@@ -40,6 +44,7 @@ class Gathering:
     step: int
     save_type: SaveType
     parts: list[Part] = field(default_factory=list)
+    generation: int = 0
 
     @property
     def upload_id(self) -> str:
@@ -71,24 +76,40 @@ class Gathering:
 
 @dataclass
 class Ledger:
-    """Checkpoints that are not settled yet, in the order of their first parts."""
+    """Checkpoints that are not settled yet, in the order of their first parts.
+
+    A launcher may start the ranks again within an attempt. Each process of a rank is a
+    generation, and a checkpoint has parts of one generation only: parts from before and after a
+    restart do not belong together, whatever their step.
+
+    Attributes:
+        pids: The processes of each rank (as text, for JSON), in the order they started.
+        reached: For each ``rank/generation`` the last step of any of its records.
+        expected_ranks: How many ranks the launcher said that it starts here; 0 if it did not.
+    """
 
     gatherings: list[Gathering] = field(default_factory=list)
     broken_records: int = 0
+    pids: dict[str, list[int]] = field(default_factory=dict)
+    reached: dict[str, int] = field(default_factory=dict)
+    expected_ranks: int = 0
 
-    def read(self, rank: int, lines: bytes) -> None:
+    def read(self, rank: int, lines: bytes, pid: int = 0) -> None:
         """Take the checkpoint records out of whole journal lines of a rank.
 
         A record that cannot be used is counted and set aside.
+
+        Args:
+            pid: The process that wrote them.
         """
-        if MARK not in lines:
-            return
-        for line in lines.split(b"\n"):
-            if MARK in line:
+        generation = self._generation(rank, pid)
+        for line in lines.split(b"\n") if MARK in lines or INIT_MARK in lines else ():
+            if MARK in line or INIT_MARK in line:
                 try:
-                    self._take(rank, json.loads(line))
+                    self._take(rank, json.loads(line), generation)
                 except (ValueError, KeyError, TypeError, AttributeError, UnsafePathError):
                     self.broken_records += 1
+        self._note_step(f"{rank}/{generation}", lines)
 
     def verdict(
         self,
@@ -105,45 +126,82 @@ class Ledger:
             ended: The training has ended.
             ended_well: It ended with exit code 0.
         """
-        waiting = [
-            rank for rank, words in progress.items() if not self._moved_on(gathering, rank, words)
-        ]
+        waiting = []
+        for rank, words in progress.items():
+            if self._generation_now(rank, words.pid) > gathering.generation:
+                if not self._had_moved_on(gathering, rank):
+                    return "torn"
+            elif not self._moved_on(gathering, rank, words):
+                waiting.append(rank)
         if not ended:
-            return "open" if waiting or not progress else "whole"
+            some_to_come = len(progress) < max(self.expected_ranks, 1)
+            return "open" if waiting or some_to_come else "whole"
         if ended_well or all(gathering.has_part_of(rank) for rank in waiting):
             return "whole"
         return "torn"
 
     def _moved_on(self, gathering: Gathering, rank: int, words: RankProgress) -> bool:
+        if self._generation_now(rank, words.pid) < gathering.generation:
+            return False
         if words.started > gathering.step or words.is_done:
             return True
         later = self.gatherings[self.gatherings.index(gathering) + 1 :]
         return any(g.step == gathering.step and g.has_part_of(rank) for g in later)
 
-    def _take(self, rank: int, record: Any) -> None:
+    def _had_moved_on(self, gathering: Gathering, rank: int) -> bool:
+        """Whether a process of the rank that is no more had given its part or gone on."""
+        last = self.reached.get(f"{rank}/{gathering.generation}", 0)
+        return gathering.has_part_of(rank) or last > gathering.step
+
+    def _generation(self, rank: int, pid: int) -> int:
+        pids = self.pids.setdefault(str(rank), [])
+        if pid not in pids:
+            pids.append(pid)
+        return pids.index(pid)
+
+    def _generation_now(self, rank: int, pid: int) -> int:
+        """That of the process which wrote the words; one whose journal is not read yet is new."""
+        pids = self.pids.get(str(rank), [])
+        return pids.index(pid) if pid in pids else len(pids)
+
+    def _note_step(self, process: str, lines: bytes) -> None:
+        last = lines.rstrip(b"\n").rpartition(b"\n")[2]
+        try:
+            step = json.loads(last)["s"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if type(step) is int:
+            self.reached[process] = max(step, self.reached.get(process, 0))
+
+    def _take(self, rank: int, record: Any, generation: int) -> None:
         from periflow_sdk.snapshots.path import check_path
 
+        if record["t"] == "init":
+            self.expected_ranks = max(self.expected_ranks, int(record.get("local_world_size", 0)))
         if record["t"] != "checkpoint":
             return
         upload_id, step = record["id"], record["s"]
         files = {file["path"]: file["size"] for file in record["files"]}
+        changed_at = {f["path"]: int(f["mtime_ns"]) for f in record["files"] if "mtime_ns" in f}
         for path, size in files.items():
             check_path(path)
             if type(size) is not int or size < 0:
                 raise ValueError(size)
         if not _ID.fullmatch(upload_id) or record["staged"] != f".periflow/{upload_id}":
             raise UnsafePathError(f"{record['staged']!r} is not a folder of staged files.")
-        if type(step) is not int or step < 0 or not files:
+        if type(step) is not int or not 0 <= step < 2**63 or not files:
             raise ValueError(step)
         save_type: SaveType = "EMERGENCY" if record["save"] == "EMERGENCY" else "NORMAL"
-        self._gather(Part(rank, upload_id, files), step, save_type)
+        self._gather(Part(rank, upload_id, files, changed_at), (step, save_type, generation))
 
-    def _gather(self, part: Part, step: int, save_type: SaveType) -> None:
+    def _gather(self, part: Part, key: tuple[int, SaveType, int]) -> None:
         for gathering in self.gatherings:
-            if (gathering.step, gathering.save_type) == (step, save_type) and gathering.takes(part):
+            is_same = (gathering.step, gathering.save_type, gathering.generation) == key
+            if is_same and gathering.takes(part):
                 gathering.parts.append(part)
                 return
-        self.gatherings.append(Gathering(step, save_type, [part]))
+        step, save_type, generation = key
+        self.gatherings.append(Gathering(step, save_type, [part], generation))
 
     def to_document(self) -> dict[str, Any]:
         """As it is kept in worker.json."""
@@ -152,10 +210,12 @@ class Ledger:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Ledger:
         """Back from worker.json."""
-        return cls(list(_gatherings(document)), int(document.get("broken_records", 0)))
+        kept = {key: value for key, value in document.items() if key != "gatherings"}
+        return cls(gatherings=list(_gatherings(document)), **kept)
 
 
 def _gatherings(document: Mapping[str, Any]) -> Iterator[Gathering]:
     for item in document.get("gatherings", []):
         parts = [Part(**part) for part in item["parts"]]
-        yield Gathering(item["step"], cast("SaveType", item["save_type"]), parts)
+        save_type = cast("SaveType", item["save_type"])
+        yield Gathering(item["step"], save_type, parts, item["generation"])

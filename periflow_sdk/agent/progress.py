@@ -21,6 +21,7 @@ class RankProgress:
     finished: int
     total: int
     is_done: bool
+    pid: int = 0
 
 
 def read_progress(run_dir: Path) -> dict[int, RankProgress]:
@@ -34,6 +35,7 @@ def read_progress(run_dir: Path) -> dict[int, RankProgress]:
                 finished=words[word.FINISHED],
                 total=words[word.TOTAL],
                 is_done=words[word.STATE] == word.DONE,
+                pid=words[word.PID],
             )
     return found
 

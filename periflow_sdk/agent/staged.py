@@ -26,7 +26,7 @@ def staged_files(base: Path, gathering: Gathering) -> Iterator[dict[str, Path]]:
         base: The checkpoint folder, by its real path.
 
     Raises:
-        CheckpointError: a file is missing or has another size than was recorded.
+        CheckpointError: a file is missing or is not as it was when it was staged.
         UnsafePathError: a link lies on the way.
     """
     with contextlib.ExitStack() as stack:
@@ -35,7 +35,7 @@ def staged_files(base: Path, gathering: Gathering) -> Iterator[dict[str, Path]]:
         for path, (part, size) in gathering.files().items():
             name = PurePosixPath(path)
             folder = folders.open((*part.staged.split("/"), *name.parent.parts))
-            _check(folder, name, size)
+            _check(folder, name, size, part.changed_at.get(path))
             files[path] = Path(f"/proc/self/fd/{folder}/{name.name}")
         yield files
 
@@ -73,7 +73,7 @@ class _Folders:
         return descriptor
 
 
-def _check(folder: int, path: PurePosixPath, size: int) -> None:
+def _check(folder: int, path: PurePosixPath, size: int, changed_at: int | None) -> None:
     try:
         status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -82,3 +82,5 @@ def _check(folder: int, path: PurePosixPath, size: int) -> None:
         raise UnsafePathError(f"The staged {path} is not a regular file.")
     if status.st_size != size:
         raise CheckpointError(f"The staged file {path} has {status.st_size} bytes, not {size}.")
+    if changed_at is not None and status.st_mtime_ns != changed_at:
+        raise CheckpointError(f"The staged file {path} was overwritten after it was staged.")

@@ -86,7 +86,7 @@ class Worker:
         for segment in segments(run_dir):
             offset = self._offsets.get(segment.key, 0)
             while lines := segment.read_lines(offset, _READ_BYTES):
-                self._ledger.read(segment.rank, lines)
+                self._ledger.read(segment.rank, lines, segment.pid)
                 offset += len(lines)
             self._offsets[segment.key] = offset
         if self._offsets != before:

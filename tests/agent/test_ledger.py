@@ -8,8 +8,8 @@ from periflow_sdk.agent.checkpoints import Ledger
 from periflow_sdk.agent.progress import RankProgress
 
 
-def at(started: int, *, done: bool = False) -> RankProgress:
-    return RankProgress(started=started, finished=started, total=0, is_done=done)
+def at(started: int, *, done: bool = False, pid: int = 0) -> RankProgress:
+    return RankProgress(started=started, finished=started, total=0, is_done=done, pid=pid)
 
 
 def record(number: int, step: int, **files: int) -> bytes:
@@ -88,3 +88,46 @@ def test_memory_survives_being_written_down():
     ledger = saved_by(0, 1)
     document = json.loads(json.dumps(ledger.to_document()))
     assert Ledger.from_document(document) == ledger
+
+
+def step_record(step: int) -> bytes:
+    return json.dumps({"t": "step", "s": step}).encode() + b"\n"
+
+
+def test_parts_from_before_and_after_a_restart_of_the_ranks_are_never_joined():
+    ledger = Ledger()
+    ledger.read(0, record(1, 10, r0=1), pid=100)
+    ledger.read(1, step_record(9), pid=101)
+    # Rank 1 died before its part; the launcher starts both again, and both save step 10 again.
+    ledger.read(0, record(2, 10, r0=1), pid=200)
+    ledger.read(1, record(3, 10, r1=1), pid=201)
+    old, new = ledger.gatherings
+    words = {0: at(11, pid=200), 1: at(11, pid=201)}
+    state = {"ended": False, "ended_well": False}
+    assert ledger.verdict(old, words, **state) == "torn"
+    assert ledger.verdict(new, words, **state) == "whole"
+    assert set(new.files()) == {"r0", "r1"}
+
+
+def test_checkpoint_that_was_whole_before_a_restart_stays_whole():
+    ledger = Ledger()
+    ledger.read(0, record(1, 10, r0=1) + step_record(11), pid=100)
+    ledger.read(1, step_record(10) + step_record(11), pid=101)
+    assert verdict(ledger, {0: at(5, pid=200), 1: at(5, pid=201)}) == "whole"
+
+
+def test_checkpoint_after_a_restart_waits_for_the_rank_that_is_not_back_yet():
+    ledger = Ledger()
+    ledger.read(1, step_record(50), pid=101)
+    ledger.read(0, step_record(50), pid=100)
+    ledger.read(0, record(2, 10, r0=1), pid=200)
+    assert verdict(ledger, {0: at(11, pid=200), 1: at(50, pid=101)}) == "open"
+    assert verdict(ledger, {0: at(11, pid=200), 1: at(10, pid=201)}) == "open"
+    assert verdict(ledger, {0: at(11, pid=200), 1: at(11, pid=201)}) == "whole"
+
+
+def test_checkpoint_waits_for_every_rank_that_the_launcher_starts():
+    ledger = saved_by(0)
+    ledger.read(0, b'{"t":"init","s":0,"local_world_size":2}\n')
+    assert verdict(ledger, {0: at(6)}) == "open"
+    assert verdict(ledger, {0: at(6), 1: at(6)}) == "whole"
