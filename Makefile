@@ -15,6 +15,7 @@ check: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/packaging/test_import_cost.py
 
 bench: .venv/.installed
 	for script in benchmarks/*/run.py; do $(BIN)/python $$script || exit 1; done

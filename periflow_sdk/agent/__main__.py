@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder
 
 
@@ -29,13 +30,15 @@ def main(arguments: list[str]) -> int:
     token = Path(os.environ.get("PERIFLOW_TOKEN_FILE") or folder / "token")
     if not url or not token.is_file():
         parser.error("PERIFLOW_URL and PERIFLOW_TOKEN_FILE must say where the control plane is")
+    key = os.environ.get("PERIFLOW_KEY_FILE")
+    endpoint = Endpoint(url, token, Path(key) if key else None)
     if options.worker is not None:
         from periflow_sdk.agent.worker import run_worker
 
-        return run_worker(folder, url, token, options.worker)
+        return run_worker(folder, endpoint, options.worker)
     from periflow_sdk.agent.supervisor import run_supervisor
 
-    return run_supervisor(folder, url, token)
+    return run_supervisor(folder, endpoint)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.mounts import Layout, Mount
 from periflow_sdk.api.jobfile import DockerCommand
 from periflow_sdk.api.models import Assignment, Rendezvous
@@ -32,14 +32,6 @@ _INHERITED_PREFIXES = ("LC_", "NVIDIA_", "NCCL_", "GLOO_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 # Not `eval "$1" || exit`: a `set -e` of the setup would not count there.
 _SETUP_THEN_RUN = 'eval "$1"; code=$?; [ $code -eq 0 ] || exit $code; unset code; eval "$2"'
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where the job finds the control plane."""
-
-    url: str
-    token_file: Path
 
 
 def command_line(command: str | DockerCommand, path: str | None) -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from periflow_sdk.agent.address import registration
-from periflow_sdk.agent.command import Endpoint, command_line, environment, texts
+from periflow_sdk.agent.command import command_line, environment, texts
+from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.mounts import Layout, layout
 from periflow_sdk.agent.patience import for_ever

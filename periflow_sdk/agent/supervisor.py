@@ -9,8 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from periflow_sdk.agent.command import Endpoint
 from periflow_sdk.agent.ending import clean_up, finish_report
+from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
 from periflow_sdk.agent.launch import Launcher
 from periflow_sdk.agent.patience import LeavingError, SupersededError, for_ever
@@ -21,7 +21,6 @@ from periflow_sdk.agent.shipping import Shipper
 from periflow_sdk.agent.state import Phase, StateFile
 from periflow_sdk.agent.training import Exit, Training
 from periflow_sdk.agent.workers import WorkerProcess
-from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.models import AgentOrders, Assignment
 from periflow_sdk.errors import PeriFlowError
 
@@ -38,14 +37,13 @@ class Supervisor:
     Everything it has to remember is in files, so a killed one is simply run again.
     """
 
-    def __init__(self, folder: NodeFolder, url: str, token: Path) -> None:
+    def __init__(self, folder: NodeFolder, endpoint: Endpoint) -> None:
         self._folder = folder
-        self._endpoint = Endpoint(url, token)
+        self._endpoint = endpoint
         self._memory = StateFile(folder / "state.json")
         self._state = self._memory.state
-        secret = token.read_text(encoding="utf-8").strip()
         # One try a call: whoever calls decides whether to go on, and may have to stop meanwhile.
-        self._client = ApiClient(url, secret, timeout_seconds=20, attempts=1)
+        self._client = endpoint.connect(timeout_seconds=20, attempts=1)
         self._reporter = Reporter(self._client, self._memory, self._obey)
         self._shipper = Shipper(self._client, folder, self._memory, self._supersede)
         self._worker = WorkerProcess(folder)
@@ -164,9 +162,11 @@ class Supervisor:
         if end is not None:
             self._enter("finishing")
             self._shipper.last_call()
-            while not (self._shipper.is_done() and self._worker.is_complete()):
+            while not (self._shipper.is_done() and self._is_settled()):
                 if self._superseded:
                     return
+                if self._is_over():
+                    self._note_stop(self._grace_seconds())
                 self._worker.tend()
                 self._wake.wait(_TICK_SECONDS / 2)
                 self._wake.clear()
@@ -179,6 +179,16 @@ class Supervisor:
         self._enter("finished")
         remove_run_dir(run_dir)
         clean_up(self._folder)
+
+    def _is_settled(self) -> bool:
+        """Whether every checkpoint is, or a stop leaves no more time for it."""
+        if self._worker.is_complete():
+            return True
+        is_late = self._state.stop_reason is not None and time.time() >= self._state.stop_deadline
+        if is_late:
+            _log.error("the stop's grace is over: checkpoints that are not uploaded stay here")
+            self._worker.kill()
+        return is_late
 
     def _leave(self) -> None:
         """Another attempt has this work, or none: end the command, commit nothing."""
@@ -220,7 +230,7 @@ class Supervisor:
         self._signals += 1
 
 
-def run_supervisor(folder: NodeFolder, url: str, token: Path) -> int:
+def run_supervisor(folder: NodeFolder, endpoint: Endpoint) -> int:
     """The supervisor process; 0 when this node's work is done, 3 when another one does it."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while (lock := try_lock(folder / "agent.lock")) is None:
@@ -229,6 +239,6 @@ def run_supervisor(folder: NodeFolder, url: str, token: Path) -> int:
             return 3
         time.sleep(0.05)
     try:
-        return Supervisor(folder, url, token).run()
+        return Supervisor(folder, endpoint).run()
     finally:
         os.close(lock)

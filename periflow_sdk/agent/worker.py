@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periflow_sdk.agent.checkpoints import Gathering, Ledger
+from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.journal import segments
 from periflow_sdk.agent.patience import (
@@ -82,13 +83,15 @@ class Worker:
         return ended
 
     def _read_journal(self, run_dir: Path) -> None:
-        before = dict(self._offsets)
+        before, broken = dict(self._offsets), self._ledger.broken_records
         for segment in segments(run_dir):
             offset = self._offsets.get(segment.key, 0)
             while lines := segment.read_lines(offset, _READ_BYTES):
                 self._ledger.read(segment.rank, lines, segment.pid)
                 offset += len(lines)
             self._offsets[segment.key] = offset
+        if self._ledger.broken_records > broken:
+            _log.warning("%d checkpoint records were no use", self._ledger.broken_records - broken)
         if self._offsets != before:
             self._save()
 
@@ -102,7 +105,14 @@ class Worker:
             save_type=gathering.save_type,
             size=gathering.size,
         )
-        known = for_ever(lambda: self._api().start_checkpoint(announcement))
+        try:
+            known = for_ever(lambda: self._api().start_checkpoint(announcement))
+        except SupersededError:
+            raise
+        except PeriFlowError as error:
+            _log.error("the checkpoint of step %s is refused: %s", gathering.step, error)
+            self._forget(gathering)
+            return
         if known.status != "ready":
             try:
                 commit = CheckpointCommit(snapshot_id=self._stubborn(lambda: upload(gathering)))
@@ -115,6 +125,9 @@ class Worker:
         if known.status == "ready":
             for part in gathering.parts:
                 remove_staged(self._folder.checkpoint, part)
+        self._forget(gathering)
+
+    def _forget(self, gathering: Gathering) -> None:
         self._ledger.gatherings.remove(gathering)
         self._save()
 
@@ -180,23 +193,17 @@ def _patience(error: Exception) -> int:
     return _STORE_TRIES if getattr(error, "code", "") == "transfer_failed" else _TRIES
 
 
-def run_worker(folder: NodeFolder, url: str, token: Path, supervisor: int) -> int:
+def run_worker(folder: NodeFolder, endpoint: Endpoint, supervisor: int) -> int:
     """The worker process; 0 when all is settled, or nothing more is wanted of it.
 
     Args:
         supervisor: The pid of the process that started it; without that one it leaves.
     """
-
-    def connect() -> ApiClient:
-        from periflow_sdk.api.client import ApiClient
-
-        return ApiClient(url, token.read_text(encoding="utf-8").strip())
-
     be_humble()
     if os.getppid() != supervisor:
         return 0
     try:
-        Worker(folder, connect).run()
+        Worker(folder, endpoint.connect).run()
     except SupersededError as error:
         _log.info("%s", error)
     return 0

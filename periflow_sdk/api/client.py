@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import BaseModel, TypeAdapter
@@ -28,6 +31,9 @@ class ApiClient:
         connect_seconds: Bound on connecting alone.
         attempts: How often a request that could not be delivered is tried in all.
         on_unauthorized: Called once on a 401; True means that a fresh token is there.
+        key_file: The key of an embedded server. No token is sent before whoever answers has
+            proven that he holds it, at the start and whenever the connection was lost: another
+            user of the machine may sit on the port meanwhile.
 
     Raises (every method):
         ServerUnreachableError: after the last attempt.
@@ -43,11 +49,14 @@ class ApiClient:
         connect_seconds: float = 5.0,
         attempts: int = 4,
         on_unauthorized: Callable[[], bool] | None = None,
+        key_file: Path | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._token = token if callable(token) else lambda: token
         self._attempts = max(1, attempts)
         self._on_unauthorized = on_unauthorized
+        self._key_file = key_file
+        self._is_proven = key_file is None
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1/",
             timeout=httpx.Timeout(timeout_seconds, connect=min(connect_seconds, timeout_seconds)),
@@ -306,6 +315,7 @@ class ApiClient:
             try:
                 response = self._send(method, path, options)
             except httpx.TransportError as error:
+                self._is_proven = self._key_file is None
                 if attempt >= self._attempts:
                     raise self._unreachable(error) from error
                 time.sleep(min(0.2 * 2**attempt, 5.0))
@@ -323,9 +333,25 @@ class ApiClient:
 
     def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
         headers = dict(options.get("headers") or {})
+        if not self._is_proven:
+            self._ask_for_proof()
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
         return self._http.request(method, path, **{**options, "headers": headers})
+
+    def _ask_for_proof(self) -> None:
+        assert self._key_file is not None
+        nonce = secrets.token_hex(16)
+        response = self._http.request("GET", "server", params={"nonce": nonce})
+        message = f"periflow-server:{nonce}:{urlsplit(self.url).port}".encode()
+        key = bytes.fromhex(self._key_file.read_text(encoding="ascii").strip())
+        proof = str(_document(response).get("proof"))
+        if not hmac.compare_digest(hmac.new(key, message, "sha256").hexdigest(), proof):
+            raise ServerUnreachableError(
+                f"What answers at {self.url} is not this machine's PeriFlow server.",
+                data={"url": self.url},
+            )
+        self._is_proven = True
 
     def _unreachable(self, error: Exception) -> ServerUnreachableError:
         return ServerUnreachableError(
@@ -336,13 +362,17 @@ class ApiClient:
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:
+    title = f"{response.request.url} answered {response.status_code}"
+    return _document(response) or {"title": title}
+
+
+def _document(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object of an answer; empty if it has none."""
     try:
         document = response.json()
     except ValueError:
-        document = None
-    if isinstance(document, dict):
-        return document
-    return {"title": f"{response.request.url} answered {response.status_code}"}
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _segment(reference: int | str) -> str:

@@ -22,6 +22,15 @@ _NOT_YET: dict[_Path, str] = {
     ("plugin", "tensorboard"): "the TensorBoard plugin is not available yet",
 }
 _TEXT_TABLES: tuple[_Path, ...] = (("env",), ("job_setting", "docker", "env_var"))
+# What people type for a key: the keys it may stand for, the likeliest first.
+_SLIPS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("environment", "enviroment", "environ", "envs"), ("env", "env_var")),
+    **dict.fromkeys(("cmd", "commands"), ("command",)),
+    **dict.fromkeys(("gpu", "gpus", "num_gpus"), ("num_devices",)),
+    **dict.fromkeys(("dataset", "datasets"), ("data",)),
+    **dict.fromkeys(("machine", "instance"), ("vm",)),
+    **dict.fromkeys(("workdir", "work_dir"), ("workspace",)),
+}
 _WANTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -52,9 +61,20 @@ def read_spec(text: str, name: str, overrides: Mapping[str, Any]) -> JobSpec:
     if isinstance(values.get("data"), dict):
         values["data"] = [values["data"]]
     try:
-        return JobSpec.model_validate(values, strict=True)
+        spec = JobSpec.model_validate(values, strict=True)
     except ValidationError as error:
         raise document.first_complaint(error) from None
+    document.refuse_taken_name(spec)
+    return spec
+
+
+def name_complaint(name: str) -> str | None:
+    """Why a job may not have this name, as the end of a sentence; None if it may."""
+    if name == "latest":
+        return "may not be 'latest': that always means the newest job"
+    if name.isdecimal():
+        return f"may not be only digits, as {name!r} is: digits are the number of a job"
+    return None
 
 
 class _Document:
@@ -111,6 +131,11 @@ class _Document:
                     self._value(path), "data.mode: stream is not available yet; use copy"
                 )
 
+    def refuse_taken_name(self, spec: JobSpec) -> None:
+        """Raise for a name that already means another job."""
+        if spec.name is not None and (complaint := name_complaint(spec.name)):
+            raise self._error_at(self._value(("name",)), f"name {complaint}")
+
     def first_complaint(self, error: ValidationError) -> JobFileError:
         """The complaint that stands first in the file; unknown keys before what they hide."""
         details = list(self._relevant(error))
@@ -165,10 +190,15 @@ class _Document:
         section = _dotted(path[:-1])
         inside = f" in {section}" if section else ""
         known = _keys(path[:-1])
-        if near := get_close_matches(key, known, n=1, cutoff=0.6):
+        meant = [each for each in _SLIPS.get(key, ()) if each in known]
+        if near := meant or get_close_matches(key, known, n=1, cutoff=0.6):
             advice = f"; did you mean {near[0]!r}?"
         elif homes := [home for home, keys in _sections() if key in keys]:
-            advice = f"; it belongs in {homes[0]}" if homes[0] else "; it belongs at the top level"
+            advice = f"; it belongs {_inside(homes[0])}"
+        elif key in _SLIPS:
+            right = _SLIPS[key][0]
+            homes = [home for home, keys in _sections() if right in keys]
+            advice = f"; did you mean {right!r}, which belongs {_inside(homes[0])}?"
         else:
             advice = f"; known are {', '.join(known)}"
         node = self._key(path) or self._value(path[:-1])
@@ -283,6 +313,10 @@ def _dig(values: Any, path: _Path) -> Any:
 
 def _dotted(path: _Path) -> str:
     return ".".join(str(part) for part in path)
+
+
+def _inside(section: str) -> str:
+    return f"in {section}" if section else "at the top level"
 
 
 def _shown(value: Any) -> str:

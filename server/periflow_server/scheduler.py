@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from periflow_server.db.attempt import Attempt, Node, live_nodes, nodes_of
+from periflow_server.db.attempt import Attempt, Node, live_nodes, lost_nodes, nodes_of
 from periflow_server.db.base import Database, Session
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job
@@ -79,12 +79,19 @@ class Scheduler:
 
     def _run(self) -> None:
         shapes()  # asks for GPUs, once, while no transaction waits for the answer
+        self._try(self._end_lost)
         while not self._closing:
             self.wake.clear()
             # Apart: a disk too full for a new attempt must not keep running ones unwatched.
             self._try(self._place)
             self._try(self._watch)
             self.wake.wait(POLL_SECONDS)
+
+    def _end_lost(self) -> None:
+        """End what attempts that were given up still run: the server may have died in between."""
+        with self._database.read() as session:
+            lost = [self._jobs_dir / node.folder for node in lost_nodes(session)]
+        self._executor.stop(lost)
 
     def _try(self, work: Callable[[], None]) -> None:
         """Do one part of a round; a failure is logged once, not at every round."""
@@ -187,4 +194,6 @@ def _executor(settings: Settings) -> Executor:
     if settings.executor == "none":
         return ManualExecutor()
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
-    return LocalExecutor(settings.public_url or f"http://{host}:{settings.port}")
+    key_file = settings.data_dir.absolute() / "key" if settings.embedded else None
+    url = settings.public_url or f"http://{host}:{settings.port}"
+    return LocalExecutor(url, key_file=key_file)

@@ -118,19 +118,23 @@ ckpt = pathlib.Path(os.environ["CKPT_DIR"])
 run.mkdir()
 secret = ckpt.parent / "secret"
 secret.write_text("secret")
-def record(number, path, size, staged=None):
+def record(number, path, size, staged=None, mtime_ns=5_000_000_000):
     name = f"{number:032x}"
     (ckpt / ".periflow" / name).mkdir(parents=True)
     return {"t": "checkpoint", "s": number, "w": 1.0, "id": name, "save": "NORMAL",
             "staged": staged or f".periflow/{name}", "base": str(ckpt),
-            "files": [{"path": path, "size": size, "mtime_ns": 1}]}
+            "files": [{"path": path, "size": size, "mtime_ns": mtime_ns}]}
 records = [record(1, "../../secret", 6), record(2, "/etc/hostname", 6),
            record(3, "secret", 6, staged="../workspace"), record(4, "link", 6),
-           record(5, "folder/secret", 6), record(6, "short", 6), record(7, "good", 6)]
+           record(5, "folder/secret", 6), record(6, "short", 6), record(7, "good", 6),
+           record(8, "good", 6, mtime_ns=4)]
 (ckpt / ".periflow" / f"{4:032x}" / "link").symlink_to(secret)
 (ckpt / ".periflow" / f"{5:032x}" / "folder").symlink_to(ckpt.parent)
 (ckpt / ".periflow" / f"{6:032x}" / "short").write_text("x")
-(ckpt / ".periflow" / f"{7:032x}" / "good").write_text("public")
+for number in (7, 8):
+    good = ckpt / ".periflow" / f"{number:032x}" / "good"
+    good.write_text("public")
+    os.utime(good, (5, 5))
 with open(run / ("0" * 20 + "-1.jsonl"), "w") as journal:
     for each in records:
         journal.write(json.dumps(each, separators=(",", ":")) + "\\n")
@@ -142,8 +146,15 @@ def test_journal_that_names_files_elsewhere_is_refused(run, client, tmp_path):
     job = run(f"python {tmp_path}/escapes.py")
     job.wait("success")
     found = client.checkpoints(client.project, job=job.job.number)
-    assert {c.step: c.status for c in found} == {4: "failed", 5: "failed", 6: "failed", 7: "ready"}
+    assert {c.step: c.status for c in found} == {
+        4: "failed",
+        5: "failed",
+        6: "failed",
+        7: "ready",
+        8: "failed",
+    }
     reasons = {c.step: c.reason or "" for c in found}
+    assert "overwritten" in reasons[8]
     assert "not a regular file" in reasons[4]
     assert "not a folder" in reasons[5]
     assert "1 bytes, not 6" in reasons[6]

@@ -37,7 +37,7 @@ class Attempt(Base):
 class Node(Base):
     """One node of an attempt: where its agent is and what it last said.
 
-    ``starts`` counts how often the agent was started since its last heartbeat.
+    ``starts`` counts how often the agent was started since it last ran its command.
     """
 
     __tablename__ = "nodes"
@@ -72,12 +72,6 @@ def newest_attempt(session: Session, job_id: str) -> Attempt | None:
     return session.scalars(query.limit(1)).first()
 
 
-def live_attempts(session: Session) -> list[Attempt]:
-    """All attempts that have not ended, oldest first."""
-    query = select(Attempt).where(Attempt.status.in_(LIVE)).order_by(Attempt.created_at)
-    return list(session.scalars(query))
-
-
 def nodes_of(session: Session, attempt_id: str) -> list[Node]:
     """The nodes of an attempt, by rank."""
     query = select(Node).where(Node.attempt_id == attempt_id).order_by(Node.rank)
@@ -95,6 +89,12 @@ def live_nodes(session: Session) -> list[tuple[Node, Attempt]]:
     query = select(Node, Attempt).join(Attempt, Attempt.id == Node.attempt_id)
     query = query.where(Attempt.status.in_(LIVE), Node.outcome.is_(None))
     return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def lost_nodes(session: Session) -> list[Node]:
+    """The nodes of all attempts that were given up."""
+    query = select(Node).join(Attempt, Attempt.id == Node.attempt_id)
+    return list(session.scalars(query.where(Attempt.status == "node-lost")))
 
 
 def busy_devices(session: Session, vm: str) -> set[int]:

@@ -25,10 +25,14 @@ class LocalExecutor:
     Args:
         url: Where the agents find this server.
         agent: The command of an agent; the node folder is its last argument.
+        key_file: The server's key, by which the agents know it from who else is on its port.
     """
 
-    def __init__(self, url: str, agent: Sequence[str] = AGENT) -> None:
+    def __init__(
+        self, url: str, agent: Sequence[str] = AGENT, key_file: Path | None = None
+    ) -> None:
         self._url = url
+        self._key_file = key_file
         self._agent = agent
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -57,6 +61,8 @@ class LocalExecutor:
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         environment["PERIFLOW_URL"] = self._url
         environment["PERIFLOW_TOKEN_FILE"] = str(folder / "token")
+        if self._key_file is not None:
+            environment["PERIFLOW_KEY_FILE"] = str(self._key_file)
         log = os.open(folder / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             child = subprocess.Popen(

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import InvalidRequestError
-from periflow_server.routes.dependencies import CurrentAttempt, CurrentStore, Db
+from periflow_server.routes.dependencies import CurrentAttempt, CurrentStore, Db, RawBody
 from periflow_server.services import agent as service
 from periflow_server.services import checkpoint, journal, log, record
 
 router = APIRouter(prefix="/agent", tags=["agent"])
 
 
-async def _body(request: Request) -> bytes:
-    return await request.body()
-
-
-Body = Annotated[bytes, Depends(_body)]
 Offset = Annotated[int, Query(ge=0, lt=2**62)]
 
 
@@ -55,7 +50,7 @@ def report_event(identity: CurrentAttempt, body: m.AgentEvent, database: Db) -> 
 def ship_journal(
     identity: CurrentAttempt,
     database: Db,
-    body: Body,
+    body: RawBody,
     rank: Annotated[int, Query(ge=0, lt=1 << 20)],
     segment: Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,64}$")],
     offset: Offset,
@@ -70,7 +65,7 @@ def ship_journal(
 
 @router.post("/log")
 def ship_log(
-    identity: CurrentAttempt, database: Db, store: CurrentStore, body: Body, offset: Offset
+    identity: CurrentAttempt, database: Db, store: CurrentStore, body: RawBody, offset: Offset
 ) -> m.Accepted:
     """Take output of the command."""
     with database.write() as session:

@@ -16,6 +16,7 @@ from periflow_server.storage.store import Store
 
 SEAL_BYTES = 256 * 1024
 """So many bytes stay in the database before they become one compressed object."""
+LARGEST_TAIL_BYTES = 8 << 20
 
 
 def append(session: Session, identity: AttemptIdentity, offset: int, data: bytes) -> int:
@@ -81,9 +82,16 @@ def pieces(
 
 
 def tail_offset(session: Session, store: Store, attempt_id: str, node: int, lines: int) -> int:
-    """Where at least the last ``lines`` lines of a node's output begin, at the start of a line."""
-    newlines = 0
+    """Where the last ``lines`` lines of a node's output begin, at the start of a line.
+
+    Later where they are very long, as output without newlines (progress bars) is: a reader takes
+    all of it into memory.
+    """
+    newlines = size = 0
     for block in db.blocks_backwards(session, attempt_id, node):
+        if size > LARGEST_TAIL_BYTES:
+            return block.offset + block.size
+        size += block.size
         data = _piece(store, block).data
         position = len(data)
         while (position := data.rfind(b"\n", 0, position)) >= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import heapq
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,9 +117,9 @@ class LogReader:
         found: list[tuple[int, Line]] = []
         for node in self._nodes(attempt):
             start = tail_offset(self._session, self._store, attempt.id, node, limit)
-            own = list(self._stream(attempt, node, start))
+            own = deque(self._stream(attempt, node, start), maxlen=max(0, limit))
             end.offsets[node] = own[-1][1].end if own else start
-            found += own[-limit:]
+            found += own
         found.sort(key=lambda item: item[1].time)
         return [_shown(attempt, node, line) for node, line in found[-limit:]]
 

@@ -76,14 +76,6 @@ class Store:
             temporary.unlink(missing_ok=True)
             raise
 
-    def append_bytes(self, key: str, data: bytes) -> int:
-        """Append to the object, made when it is missing; its size afterwards, in bytes."""
-        target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("ab") as file:
-            file.write(data)
-            return file.tell()
-
     def get_bytes(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         """Read the object or a part of it.
 
@@ -100,10 +92,6 @@ class Store:
             return self.path(key).stat().st_size
         except FileNotFoundError:
             return None
-
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
-        return self.size(key) is not None
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens when it is not there."""

@@ -160,7 +160,7 @@ def test_agent_that_hangs_is_replaced(own_desk: Any, monkeypatch: pytest.MonkeyP
 
 def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
     """Run a scheduler in this process on the stopped server's data until no attempt lives."""
-    from periflow_server.db.attempt import live_attempts
+    from periflow_server.db.attempt import live_nodes
 
     data_dir = desk.server.data_dir
     database = Database(f"sqlite:///{data_dir / 'periflow.db'}")
@@ -171,7 +171,7 @@ def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
 
     def is_over() -> bool:
         with database.read() as session:
-            return not live_attempts(session)
+            return not live_nodes(session)
 
     try:
         wait_for(is_over, 30)

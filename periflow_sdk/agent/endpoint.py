@@ -1,0 +1,31 @@
+"""Where an agent finds the control plane, and with what it speaks to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from periflow_sdk.api.client import ApiClient
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address, the file of the job token, and that of an embedded server's key (or None)."""
+
+    url: str
+    token_file: Path
+    key_file: Path | None = None
+
+    def connect(self, *, timeout_seconds: float = 30.0, attempts: int = 4) -> ApiClient:
+        """A client with the job token; see ``ApiClient`` for the arguments."""
+        from periflow_sdk.api.client import ApiClient
+
+        return ApiClient(
+            self.url,
+            self.token_file.read_text(encoding="utf-8").strip(),
+            timeout_seconds=timeout_seconds,
+            attempts=attempts,
+            key_file=self.key_file,
+        )
