@@ -42,6 +42,7 @@ class Checkpoints:
         self._record = record
         self._newest = restored
         self._refusal: str | None = None
+        self._is_nothing_new_told = False
         if record is not None and folder is None:
             self._refusal = "the job has no checkpoint folder (CKPT_DIR is not set)"
 
@@ -62,6 +63,7 @@ class Checkpoints:
         if named is None:
             files = folder.changed_files()
         if not files:
+            self._mention_nothing_new(folder.path)
             return Upload(upload_id, step, 0, None)
         root = folder.path if named is None else folder.root_of(named)
         try:
@@ -120,6 +122,14 @@ class Checkpoints:
             return self._fail(upload_id, step, "the journal cannot be written")
         size = sum(file.size for file in staged)
         return Upload(upload_id, step, size, str(self._folder.staged_path(upload_id)))
+
+    def _mention_nothing_new(self, folder: Path) -> None:
+        if not self._is_nothing_new_told:
+            self._is_nothing_new_told = True
+            say(
+                f"upload_checkpoint() found nothing new in CKPT_DIR ({folder}): "
+                "save there, or name what to upload: upload_checkpoint(path)."
+            )
 
     def _fail(self, upload_id: str, step: int, reason: str) -> Upload:
         self.failed += 1

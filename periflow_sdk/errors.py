@@ -60,6 +60,10 @@ class UsageError(PeriFlowError):
 
     default_code = "usage"
 
+    def __str__(self) -> str:
+        # A script's traceback is where the hint is needed.
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class MissingExtraError(PeriFlowError):
     """An optional library is not installed; the message has the ``pip install`` line."""

@@ -236,3 +236,10 @@ def test_killed_while_staging_leaves_no_record(job: Run) -> None:
     """)
     assert job.script(code, check=False).returncode == -9
     assert job.records(kind="checkpoint") == []
+
+
+def test_nothing_to_upload_is_said_once(job: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    pf.init()
+    for _ in range(2):
+        assert pf.upload_checkpoint().error is None
+    assert capfd.readouterr().err.count("found nothing new in CKPT_DIR") == 1

@@ -72,7 +72,17 @@ def _mounts(session: Session, project_id: str, sections: list[DataSection]) -> l
 
 
 def _name(body: m.JobCreate) -> str:
-    name = (body.spec.name or (body.workspace.name if body.workspace else "") or "job").strip()
+    given = (body.spec.name or "").strip()
+    name = given or (body.workspace.name if body.workspace else "") or "job"
+    if name == "latest" or name.isdigit():
+        # Wherever a job is asked for, these mean another one.
+        if given:
+            raise InvalidRequestError(
+                f"A job cannot be named {name!r}: that means the newest job, or a job by number.",
+                code="invalid_name",
+                data={"field": "name"},
+            )
+        name = "job"
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise InvalidRequestError(
             f"A job's name is 1 to {_LONGEST_NAME} printable characters.", data={"field": "name"}

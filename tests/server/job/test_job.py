@@ -168,6 +168,13 @@ def test_job_that_names_what_does_not_exist_is_refused(
     assert missing.value.code == code
 
 
+@pytest.mark.parametrize("name", ["latest", "5"])
+def test_name_that_would_mean_another_job_is_refused(desk: Any, name: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        desk.submit(name=name)
+    assert caught.value.code == "invalid_name"
+
+
 def test_job_with_a_workspace_that_was_never_uploaded_is_refused(desk: Any) -> None:
     workspace = m.Workspace(snapshot_id="0" * 64, name="code")
     spec = m.JobSpec.model_validate(SPEC)
