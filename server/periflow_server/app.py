@@ -81,7 +81,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scheduler = Scheduler(state.database, state.store, state.settings)
     state.wake = scheduler.wake
     scheduler.start()
-    collector = Collector(state.database, state.store, state.settings.collect_seconds)
+    collector = Collector(state.database, state.store, state.settings)
     collector.start()
     try:
         yield

@@ -6,7 +6,8 @@ import logging
 import threading
 
 from periflow_server.db.base import Database
-from periflow_server.services.collection import collect_chunks
+from periflow_server.services.collection import collect_chunks, collect_snapshots
+from periflow_server.settings import Settings
 from periflow_server.storage.store import Store
 
 _STALE_SECONDS = 24 * 3600
@@ -15,12 +16,13 @@ logger = logging.getLogger("periflow_server")
 
 
 class Collector:
-    """Collects chunks every ``interval_seconds``, the first time one interval after the start."""
+    """Collects every ``collect_seconds``, the first time one interval after the start."""
 
-    def __init__(self, database: Database, store: Store, interval_seconds: float) -> None:
+    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
         self._database = database
         self._store = store
-        self._interval = interval_seconds
+        self._interval = settings.collect_seconds
+        self._grace = settings.lease_seconds
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
 
@@ -36,10 +38,16 @@ class Collector:
     def _run(self) -> None:
         while not self._closing.wait(self._interval):
             try:
+                snapshots = collect_snapshots(self._database, self._store, self._grace)
                 chunks = collect_chunks(self._database, self._store)
                 files = self._store.remove_stale_files(_STALE_SECONDS)
             except Exception:
                 logger.exception("Tidying the store failed; it is tried again later")
                 continue
-            if chunks or files:
-                logger.info("Removed %d chunks and %d unfinished files", chunks, files)
+            if snapshots or chunks or files:
+                logger.info(
+                    "Removed %d snapshots, %d chunks and %d unfinished files",
+                    snapshots,
+                    chunks,
+                    files,
+                )

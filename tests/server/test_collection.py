@@ -9,8 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from sqlalchemy import update
 
+from periflow_sdk.api import models as m
+from periflow_sdk.errors import NotFoundError
 from periflow_server.db.base import Database, utcnow
 from periflow_server.db.schema import import_tables
 from periflow_server.db.snapshot import Chunk
@@ -58,3 +61,25 @@ def test_unfinished_files_of_killed_writers_are_removed_when_old(tmp_path: Path)
     assert store.remove_stale_files(3600) == 1
     assert (old.exists(), new.exists()) == (False, True)
     assert store.get_bytes("chunks/p/ab/abcd") == b"whole"
+
+
+def test_deleted_dataset_frees_its_space_and_a_used_snapshot_stays(
+    start_server: Callable[..., ServerProcess], chunks: Any
+) -> None:
+    server = start_server(PERIFLOW_SERVER_COLLECT_SECONDS="0.1", PERIFLOW_SERVER_LEASE_SECONDS="3")
+    client = server.client()
+    kept = chunks.snapshot(client, b"a dataset that stays")
+    gone = chunks.snapshot(client, b"a dataset that is deleted")
+    for name, snapshot in (("kept", kept), ("gone", gone)):
+        client.create_dataset(client.project, m.DatasetCreate(name=name, snapshot_id=snapshot.id))
+    client.delete_dataset(client.project, "gone")
+
+    folder = server.data_dir / "storage" / "chunks" / client.project
+    wanted = {chunks.ref(b"a dataset that stays").hash}
+    deadline = time.monotonic() + 20
+    while {path.name for path in folder.rglob("*") if path.is_file()} != wanted:
+        assert time.monotonic() < deadline, server.log()
+        time.sleep(0.02)
+    assert client.manifest(client.project, kept.id)
+    with pytest.raises(NotFoundError):
+        client.manifest(client.project, gone.id)

@@ -105,7 +105,7 @@ def find_snapshot(session: Session, project_id: str, snapshot_id: str) -> Snapsh
 
 
 def add_snapshot(session: Session, snapshot: Snapshot, chunks: Sequence[str]) -> None:
-    """Keep a snapshot and what it needs; nothing happens when it is there already."""
+    """Keep a snapshot and what it needs; one that is there already becomes young again."""
     insert = _insert(session)
     session.execute(
         insert(Snapshot)
@@ -116,7 +116,9 @@ def add_snapshot(session: Session, snapshot: Snapshot, chunks: Sequence[str]) ->
             file_count=snapshot.file_count,
             created_at=snapshot.created_at,
         )
-        .on_conflict_do_nothing()
+        .on_conflict_do_update(
+            index_elements=["project_id", "id"], set_={"created_at": snapshot.created_at}
+        )
     )
     for names in _batches(chunks):
         rows = [

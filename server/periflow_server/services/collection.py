@@ -1,12 +1,34 @@
-"""Chunks that nothing needs any more are removed from the store."""
+"""Snapshots and chunks that nothing needs any more are removed from the store."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from periflow_server.db import snapshot as db
 from periflow_server.db.base import Database, utcnow
-from periflow_server.storage.store import Store, chunk_key
+from periflow_server.db.reference import forget_unused_snapshots
+from periflow_server.storage.store import Store, chunk_key, manifest_key
 
 _CHUNKS_A_TRANSACTION = 500
+_SNAPSHOTS_A_TRANSACTION = 50
+
+
+def collect_snapshots(database: Database, store: Store, grace_seconds: float) -> int:
+    """Remove the snapshots that nothing refers to any more; how many there were.
+
+    Args:
+        grace_seconds: How long a snapshot may be there without being made something of.
+    """
+    collected = 0
+    while True:
+        with database.write() as session:
+            older_than = utcnow() - timedelta(seconds=grace_seconds)
+            gone = forget_unused_snapshots(session, older_than, _SNAPSHOTS_A_TRANSACTION)
+            for project_id, name in gone:
+                store.delete(manifest_key(project_id, name))
+        collected += len(gone)
+        if len(gone) < _SNAPSHOTS_A_TRANSACTION:
+            return collected
 
 
 def collect_chunks(database: Database, store: Store) -> int:

@@ -1,0 +1,61 @@
+"""What refers to a snapshot, and so keeps it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import delete, exists, select
+
+from periflow_sdk.api.models import TERMINAL_STATUSES
+from periflow_server.db.base import Session
+from periflow_server.db.checkpoint import Checkpoint
+from periflow_server.db.dataset import Dataset
+from periflow_server.db.job import Job
+from periflow_server.db.snapshot import Snapshot, SnapshotChunk
+
+
+def forget_unused_snapshots(
+    session: Session, older_than: datetime, limit: int
+) -> list[tuple[str, str]]:
+    """Forget snapshots that no dataset, workspace or checkpoint is, and no unfinished job reads.
+
+    Args:
+        older_than: Younger ones stay: somebody may be about to make a dataset of them.
+
+    Returns:
+        Their projects and ids.
+    """
+    named = [
+        exists().where(table.project_id == Snapshot.project_id, column == Snapshot.id)
+        for table, column in (
+            (Dataset, Dataset.snapshot_id),
+            (Job, Job.workspace_snapshot_id),
+            (Checkpoint, Checkpoint.snapshot_id),
+        )
+    ]
+    query = select(Snapshot.project_id, Snapshot.id).where(
+        Snapshot.created_at < older_than, *(~each for each in named)
+    )
+    read = _read_by_jobs(session)
+    rows = [
+        (project, name) for project, name in session.execute(query) if (project, name) not in read
+    ]
+    for project_id, snapshot_id in rows[:limit]:
+        session.execute(
+            delete(SnapshotChunk).where(
+                SnapshotChunk.project_id == project_id, SnapshotChunk.snapshot_id == snapshot_id
+            )
+        )
+        session.execute(
+            delete(Snapshot).where(Snapshot.project_id == project_id, Snapshot.id == snapshot_id)
+        )
+    return rows[:limit]
+
+
+def _read_by_jobs(session: Session) -> set[tuple[str, str]]:
+    query = select(Job.project_id, Job.datasets).where(Job.status.not_in(TERMINAL_STATUSES))
+    return {
+        (project_id, mount["snapshot_id"])
+        for project_id, mounts in session.execute(query)
+        for mount in mounts
+    }
