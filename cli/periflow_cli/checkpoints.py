@@ -10,7 +10,7 @@ from pathlib import Path
 from periflow_cli.connection import Connection
 from periflow_cli.names import known
 from periflow_sdk.api.models import Checkpoint
-from periflow_sdk.errors import ConflictError, PeriFlowError
+from periflow_sdk.errors import ConflictError, NotFoundError, PeriFlowError
 from periflow_sdk.snapshots.manifest import DirEntry, Manifest
 from periflow_sdk.snapshots.progress import Progress
 
@@ -23,6 +23,8 @@ def find_checkpoint(connection: Connection, reference: str) -> Checkpoint:
         ConflictError: the prefix means several.
     """
     client, project = connection.client, connection.project
+    if reference == "latest":
+        return _latest(connection)
     with known(
         "checkpoint",
         reference,
@@ -31,6 +33,19 @@ def find_checkpoint(connection: Connection, reference: str) -> Checkpoint:
         where=f"in project {project.name}",
     ):
         return client.checkpoint(project.id, reference)
+
+
+def _latest(connection: Connection) -> Checkpoint:
+    client, project = connection.client, connection.project
+    try:
+        return client.checkpoint(project.id, "latest")
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"There is no checkpoint in project {project.name} yet.",
+            code=error.code,
+            hint="In the script, pf.save_checkpoint() saves one, and pf.upload_checkpoint() sends "
+            "what was saved in CKPT_DIR.",
+        ) from error
 
 
 def snapshot_of(checkpoint: Checkpoint) -> str:

@@ -115,18 +115,14 @@ def _os_sentence(error: OSError) -> str:
 
 
 def _invalid_field(error: BaseException) -> str | None:
-    """The first complaint of a request body that the client itself refused, as a sentence."""
-    if type(error).__name__ != "ValidationError" or not hasattr(error, "errors"):
+    """What is wrong with a request that the client itself refused."""
+    if type(error).__name__ != "ValidationError":
         return None
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "value"
-    if first["type"] == "string_pattern_mismatch" and field != "email":
-        return (
-            f"{field} {first['input']!r} is not a name: use letters, digits, '.', '_' and '-', "
-            "starting with a letter or a digit."
-        )
-    shown = "" if "password" in field else f" {first['input']!r}"
-    return f"{field}{shown}: {first['msg']}."
+    from pydantic import ValidationError
+
+    from periflow_cli.field import sentences
+
+    return sentences(error) if isinstance(error, ValidationError) else None
 
 
 def _is_foreign_answer(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WAIT_SECONDS = 15.0
-_PAGE_LINES = 1000
+_PAGE_LINES = 10_000
+# More objects than a page has: the collector need not walk them, they go with their page.
+_COLLECT_AT = 200_000
 _PATIENCE_SECONDS = 600.0
 _PENDING = frozenset({"waiting", "allocating", "preparing"})
 
@@ -40,7 +43,7 @@ class Follower:
         # While a job is pending its reason may change without a line of log.
         self._wait_seconds = 1.0
 
-    def lines(self, tail: int | None = None) -> Iterator[LogLine]:
+    def pages(self, tail: int | None = None) -> Iterator[list[LogLine]]:
         """The lines as they come, each once; ends when the job has ended and all is there.
 
         Args:
@@ -49,15 +52,16 @@ class Follower:
         Raises:
             ServerUnreachableError: nobody has answered for ten minutes.
         """
+        gc.set_threshold(_COLLECT_AT)
         if tail is not None:
             page = self._through(lambda: self._page(limit=tail, tail=True))
-            yield from page.lines
+            yield page.lines
             self._cursor = page.cursor
             if page.complete:
                 return
         while True:
             page = self._through(lambda: self._page(limit=_PAGE_LINES, tail=False))
-            yield from page.lines
+            yield page.lines
             self._cursor = page.cursor
             if page.complete:
                 return

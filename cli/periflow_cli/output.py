@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,6 +45,17 @@ class Output:
         """One line of the result."""
         click.echo(text, err=self._aside)
 
+    def text(self, *lines: str) -> None:
+        """Lines that others wrote, at once; on a terminal without what it would obey."""
+        if not lines:
+            return
+        whole = "\n".join(lines)
+        if (sys.stderr if self._aside else sys.stdout).isatty():
+            from periflow_cli.terminal import harmless
+
+            whole = harmless(whole)
+        click.echo(whole, err=self._aside)
+
     def aside(self) -> Output:
         """The same, with the lines of results on stderr too: the real result is yet to come."""
         other = Output(quiet=self.quiet)
@@ -64,9 +75,10 @@ class Output:
         """The result as one JSON document."""
         click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
 
-    def json_line(self, value: BaseModel) -> None:
-        """One of many results, each an object on a line of its own."""
-        click.echo(json.dumps(plain(value), ensure_ascii=False))
+    def json_lines(self, values: Sequence[BaseModel]) -> None:
+        """Some of many results, each an object on a line of its own."""
+        if values:
+            click.echo("\n".join(value.model_dump_json() for value in values))
 
     def table(
         self,
@@ -113,20 +125,34 @@ class Output:
         for renderable in renderables:
             console.print(renderable)
 
-    def ask(self, question: str, option: str, *, hidden: bool = False) -> str:
-        """Prompt for a value on a terminal.
+    def ask(
+        self,
+        question: str,
+        option: str,
+        *,
+        hidden: bool = False,
+        complaint: Callable[[str], str] = lambda answer: "",
+    ) -> str:
+        """Prompt for a value on a terminal, until it is right.
 
         Args:
             option: What to type instead, for the error where nobody can answer.
             hidden: Do not echo, and ask twice.
+            complaint: What is wrong with an answer; empty if nothing is.
 
         Raises:
             UsageError: nobody can answer.
         """
         if not self.interactive:
             raise UsageError(f"{question} is needed: give {option}.")
-        answer = click.prompt(question, hide_input=hidden, confirmation_prompt=hidden, err=True)
-        return str(answer)
+        while True:
+            answer = str(click.prompt(question, hide_input=hidden, err=True))
+            if wrong := complaint(answer):
+                self.note(wrong)
+            elif hidden and answer != click.prompt("Repeat it", hide_input=True, err=True):
+                self.note("The two are not the same.")
+            else:
+                return answer
 
     def ask_password(self) -> str:
         """Prompt for an existing password, without echo."""
@@ -139,13 +165,15 @@ class Output:
 
         Raises:
             UsageError: nobody can answer, and --yes was not given.
-            Abort: the answer was no.
+            Exit: with code 1; the answer was no.
         """
         if yes:
             return
         if not self.interactive:
             raise UsageError(f"{question} Nobody can answer here: add --yes.")
-        click.confirm(question, abort=True, err=True)
+        if not click.confirm(question, err=True):
+            self.note("Nothing was changed.")
+            raise click.exceptions.Exit(1)
 
 
 def plain(value: Any) -> Any:

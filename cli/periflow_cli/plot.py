@@ -70,7 +70,9 @@ def _figure(
     figure.set_x_limits(min_=min(steps), max_=max(max(steps), min(steps) + 1))
     low, high = min(values), max(values)
     margin = (high - low) * 0.02 or abs(high) * 0.1 or 1.0
-    figure.set_y_limits(min_=low - margin, max_=high + margin)
+    # Below a loss or a rate, which is never negative, there is nothing.
+    bottom = max(low - margin, 0.0) if low >= 0 else low - margin
+    figure.set_y_limits(min_=bottom, max_=high + margin)
     return figure
 
 

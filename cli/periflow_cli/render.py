@@ -15,6 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from periflow_cli.section import Fields, Files
+from periflow_cli.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,7 +50,7 @@ def table(
     Where it is too wide, ids are cut to a start that still names one row, then the ``spare``
     columns go, in their order; only then do cells fold.
     """
-    cells = [list(row) for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     width = shutil.get_terminal_size().columns
     names = list(columns)
     if _width(names, cells) > width:
@@ -99,14 +100,15 @@ def _body(section: Section) -> tuple[RenderableType, int]:
         return _grid(section.pairs)
     if isinstance(section, Files):
         return _tree(section.entries)
-    width = max((cell_len(line) for line in section.text), default=0)
-    return Text("\n".join(section.text)), width
+    lines = [printable(line) for line in section.text]
+    return Text("\n".join(lines)), max(map(cell_len, lines), default=0)
 
 
 def _grid(pairs: Sequence[tuple[str, str]]) -> tuple[Table, int]:
     grid = Table(box=None, show_header=False)
     grid.add_column("name", style="dim bold", no_wrap=True)
     grid.add_column("value", overflow="fold")
+    pairs = [(name, printable(value)) for name, value in pairs]
     for name, value in pairs:
         grid.add_row(name, Text(value, style=_STATUS_STYLES.get(value, "")))
     names = max((cell_len(name) for name, _ in pairs), default=0)
@@ -128,7 +130,8 @@ def _tree(entries: Iterable[tuple[str, str | None]]) -> tuple[Tree, int]:
         widths.append(4 * (path.count("/") + 1) + cell_len(label))
         return folder(parent).add(Text(label))
 
-    for path, note in entries:
+    for full, note in entries:
+        path = printable(full)
         parent, _, name = path.rpartition("/")
         if note is None:
             folder(path)

@@ -5,9 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 
 from periflow_cli.connection import Connection
+from periflow_cli.field import complaints
 from periflow_cli.output import Output
 from periflow_sdk.api.models import SignupConfirmation, SignupRequest, User
 from periflow_sdk.errors import UsageError
+
+_OPTIONS = {
+    "username": "--username NAME",
+    "name": "--name TEXT",
+    "email": "--email ADDRESS",
+    "password": "--password-stdin",
+}
+
+
+def complete(output: Output, given: dict[str, str | None]) -> SignupRequest:
+    """The request, with what was not given asked for on a terminal, each field until it is right.
+
+    Args:
+        given: The fields by name, in the order to ask in.
+
+    Raises:
+        UsageError: fields are wrong, or missing where nobody can answer; all of them are named.
+    """
+    values = {field: value for field, value in given.items() if value is not None}
+    wrong = complaints(SignupRequest, values)
+    missing = [field for field in given if field not in values]
+    if missing and not output.interactive:
+        options = ", ".join(_OPTIONS[field] for field in missing)
+        wrong.append(f"{' and '.join(missing).capitalize()} missing: give {options}.")
+    if wrong:
+        raise UsageError(" ".join(wrong))
+    for field in missing:
+        values[field] = output.ask(
+            field.capitalize(),
+            _OPTIONS[field],
+            hidden=field == "password",
+            complaint=lambda answer, field=field: " ".join(  # type: ignore[misc]
+                complaints(SignupRequest, {field: answer})
+            ),
+        )
+    return SignupRequest(**values)
 
 
 class Signup:
@@ -39,15 +76,25 @@ class Signup:
         found = local.outbox_code(self._email) if local else None
         if found is not None:
             code, mail = found
-            self._output.note(f"code {code}, from the local outbox {_short(mail)}")
+            where = _short(mail.parent)
+            self._output.note(f"Your sign-up code is {code} (local mail: {where}).")
             return code
-        self._output.note(f"A code was mailed to {self._email}.")
+        self._output.note(self._whereabouts())
         if not self._output.interactive:
             raise UsageError(
                 "The mailed code is needed: give --code CODE.",
                 hint=f"pf signup --username {self._username} --code CODE",
             )
         return self._output.ask("Code", "--code CODE")
+
+    def _whereabouts(self) -> str:
+        """Where to look for the code; an embedded server sends no mail."""
+        with self._connection.open_anonymous_client() as client:
+            server = client.server_info()
+        if not server.embedded:
+            return f"A code was mailed to {self._email}."
+        folder = f" ({server.data_dir}/outbox)" if server.data_dir else ""
+        return f"The code is in the outbox of that server{folder}."
 
     def confirm(self, username: str, code: str) -> User:
         """Create the account and log in."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from periflow_sdk.snapshots.scan import Plan
 
 _SECRETS_SHOWN = 5
+_LARGE_FILE = 100_000_000
+_LARGE_WORKSPACE = 500_000_000
+_LARGE_SHOWN = 3
 
 
 class Submission:
@@ -35,22 +38,29 @@ class Submission:
         self._plan: Plan | None = None
 
     def plan(self) -> None:
-        """See what the workspace would send, and say what stays at home.
+        """See what the workspace would send.
 
         Raises:
-            UnsafePathError: a link leads out of the folder.
+            UsageError: something in it cannot be sent, such as a link that leads out.
         """
         if self._folder is None:
             return
+        from periflow_cli.source import plan_source
         from periflow_sdk.snapshots.ignore import IgnoreRules
-        from periflow_sdk.snapshots.scan import plan_folder
 
-        self._plan = plan_folder(self._folder, IgnoreRules())
+        self._plan = plan_source(self._folder, IgnoreRules(), keep_name=False)
+
+    def announce(self) -> None:
+        """Say what of the workspace goes, what stays at home, and what should perhaps."""
+        if self._folder is None or self._plan is None:
+            return
         files = self._plan.file_count
         self._output.note(
             f"Workspace {self._folder.name}: {size_text(self._plan.size)} in {files} "
             f"file{'' if files == 1 else 's'}"
         )
+        if warning := _too_large(self._plan):
+            self._output.note(warning)
         left_out = self._plan.left_out
         if left_out:
             named = [f"{each.path} ({each.reason})" for each in left_out[:_SECRETS_SHOWN]]
@@ -132,7 +142,7 @@ class Submission:
         from periflow_sdk.snapshots.upload import upload_folder
 
         try:
-            with Bar("Uploading the workspace") as bar:
+            with Bar("Uploading the workspace", self._plan.size if self._plan else 0) as bar:
                 snapshot = upload_folder(
                     connection.client,
                     connection.project.id,
@@ -147,3 +157,18 @@ class Submission:
             self._output.note(f"Interrupted: no job was made. To go on: {resume}")
             raise
         return Workspace(snapshot_id=snapshot.id, name=self._folder.name)
+
+
+def _too_large(plan: Plan) -> str | None:
+    """A warning about files that a workspace rarely means to have: data, old checkpoints."""
+    by_size = sorted(plan.files, key=lambda file: file.size, reverse=True)
+    large = [file for file in by_size if file.size > _LARGE_FILE]
+    if not large and plan.size <= _LARGE_WORKSPACE:
+        return None
+    shown = (large or by_size)[:_LARGE_SHOWN]
+    named = ", ".join(f"{file.path} ({size_text(file.size)})" for file in shown)
+    more = f" and {len(large) - len(shown)} more" if len(large) > len(shown) else ""
+    return (
+        f"Warning: much of it is in {named}{more}. What the job does not need can stay at home: "
+        "name it in .pfignore, a line a file or folder."
+    )

@@ -21,6 +21,8 @@ job_setting:
     # Jobs on this machine run with the Python of your shell; other executors use the image.
     image: python:3.11
     command:
+      # Each runs like a shell script, of one line or many (run: |). Begin it with `set -e` to
+      # stop at the first line that fails.
       # Runs before, and may install: pip install -r requirements.txt
       # setup: {change_folder} && pip install -r requirements.txt
       # For several processes: torchrun --nproc_per_node $NPROC_PER_NODE {script} ...
@@ -34,7 +36,8 @@ job_setting:
 #   name: my-dataset
 #   mount_path: /data
 
-# What the script writes here and gives to pf.upload_checkpoint() is kept. In the script: CKPT_DIR.
+# Where pf.save_checkpoint() saves in the job, and where pf.latest_checkpoint() looks after a
+# restart. Other files here (CKPT_DIR in the script) are kept once it calls pf.upload_checkpoint().
 checkpoint:
   output_checkpoint_dir: /checkpoint
 

@@ -15,14 +15,22 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+# Sooner than this a rate is noise.
+_QUIET_SECONDS = 0.5
+
+
 class Bar:
     """The `Progress` of one transfer, shown while the ``with`` block runs.
 
     ``moved`` and ``spared`` count the bytes that went over the wire and those that were there.
+
+    Args:
+        size: Bytes in all, as far as is known before it starts.
     """
 
-    def __init__(self, verb: str) -> None:
+    def __init__(self, verb: str, size: int) -> None:
         self._verb = verb
+        self._size = size
         self._lock = threading.Lock()
         self._start = time.monotonic()
         self._rich: RichProgress | None = None
@@ -33,7 +41,7 @@ class Bar:
     def __enter__(self) -> Bar:
         if sys.stderr.isatty():
             self._rich = _bar()
-            self._task = self._rich.add_task(self._verb, total=None)
+            self._task = self._rich.add_task(self._verb, total=self._size)
             self._rich.start()
         return self
 
@@ -64,11 +72,15 @@ class Bar:
         self._show(size)
 
     def summary(self) -> str:
-        """``31.0 MB in 2.1 s (14.8 MB/s), 155.2 MB were there already``."""
+        """``in 2.1 s, 14.8 MB/s``, and what was there already."""
         seconds = max(time.monotonic() - self._start, 0.001)
-        rate = size_text(int(self.moved / seconds))
-        text = f"{size_text(self.moved)} in {seconds:.1f} s ({rate}/s)"
-        return f"{text}, {size_text(self.spared)} were there already" if self.spared else text
+        text = f"in {seconds:.1f} s"
+        if self.moved and seconds >= _QUIET_SECONDS:
+            text += f", {size_text(int(self.moved / seconds))}/s"
+        if self.spared:
+            there = f"{size_text(self.spared)} of it" if self.moved else "all of it"
+            text += f"; {there} was there already"
+        return text
 
     def _show(self, size: int) -> None:
         if self._rich is not None and self._task is not None:
@@ -81,17 +93,30 @@ def _bar() -> RichProgress:
         BarColumn,
         DownloadColumn,
         Progress,
+        Task,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    def is_early(task: Task) -> bool:
+        return (task.elapsed or 0.0) < _QUIET_SECONDS
+
+    class Rate(TransferSpeedColumn):
+        def render(self, task: Task) -> Text:
+            return Text() if is_early(task) else super().render(task)
+
+    class TimeLeft(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            return Text() if is_early(task) else super().render(task)
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        Rate(),
+        TimeLeft(),
         console=Console(stderr=True),
         transient=True,
     )

@@ -53,7 +53,7 @@ def test_taken_name_is_refused_before_anything_is_sent(settled, cifar: Path) -> 
     other.write_bytes(b"never sent before" * 1000)
     done = settled.run("dataset", "upload", "-n", "taken", "-p", other)
     assert done.returncode == 5
-    assert "taken" in done.stderr and "Sent" not in done.stderr
+    assert "taken" in done.stderr and "Uploaded" not in done.stdout
 
 
 def test_unknown_dataset_gets_the_nearest_name(settled, cifar: Path) -> None:
@@ -74,7 +74,7 @@ def test_odd_names_are_just_unknown(settled, name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("-n", "two words", "-p", "."), "'two words' is not a name"),
+        (("-n", "two words", "-p", "."), "'two words' is not a dataset name"),
         (("-n", "gone", "-p", "nowhere"), "nowhere"),
         (("-n", "gone"), "--path"),
     ],
@@ -83,6 +83,28 @@ def test_wrong_upload_is_a_usage_error(settled, words, said: str) -> None:
     done = settled.run("dataset", "upload", *words)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_upload_is_one_line_and_view_says_how_to_use_it(settled, cifar: Path) -> None:
+    done = settled.run("dataset", "upload", "-n", "once", "-p", cifar)
+    assert len(done.stdout.splitlines()) == 1 and done.stderr == "Hint: pf dataset view once\n"
+    assert done.stdout.startswith("Uploaded dataset once: 187.7 kB in 3 files in ")
+    hint = settled.run("dataset", "view", "once").stderr
+    assert "187.7 kB in 3 files" in hint and "data: {name: once, mount_path: /" in hint
+
+
+def test_folder_without_files_is_uploaded_with_a_warning(settled, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = settled.run("dataset", "upload", "-n", "empty", "-p", tmp_path / "empty")
+    assert done.returncode == 0
+    assert f"Warning: {tmp_path}/empty has no files." in done.stderr
+
+
+def test_link_that_leads_out_is_a_usage_error(settled, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    done = settled.run("dataset", "upload", "-n", "linked", "-p", f"{tmp_path}/")
+    assert done.returncode == 2
+    assert "link" in done.stderr and ".pfignore" not in done.stderr
 
 
 def test_dry_run_shows_and_sends_nothing(settled, cifar: Path) -> None:
@@ -96,7 +118,8 @@ def test_delete_asks_and_takes_several(settled, cifar: Path) -> None:
         settled.pf("dataset", "upload", "-n", name, "-p", cifar)
     asked = settled.run("dataset", "delete", "old-1", "old-2")
     assert asked.returncode == 2 and "--yes" in asked.stderr
-    settled.pf("dataset", "delete", "old-1", "old-2", "-f")
+    gone = settled.json("dataset", "delete", "old-1", "old-2", "-f")
+    assert [each["name"] for each in gone] == ["old-1", "old-2"]
     assert not {"old-1", "old-2"} & {each["name"] for each in settled.json("dataset", "list")}
 
 

@@ -91,6 +91,7 @@ def test_version_is_the_distribution_s(shell) -> None:
     from importlib.metadata import version
 
     assert shell.pf("--version") == shell.pf("version") == f"pf {version('periflow-cli')}\n"
+    assert shell.json("version") == {"version": version("periflow-cli")}
 
 
 def test_every_command_of_the_list_exists(shell) -> None:

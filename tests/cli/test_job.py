@@ -72,7 +72,9 @@ def test_log_gives_the_last_lines_and_one_document(settled, trained: int) -> Non
 
 
 def test_followed_log_of_an_ended_job_ends(settled, trained: int) -> None:
-    assert len(settled.pf("job", "log", "-f", trained).splitlines()) == 20
+    done = settled.run("job", "log", "-f", trained)
+    assert len(done.stdout.splitlines()) == 20
+    assert done.stderr.splitlines()[0] == f"Job {trained} (train) succeeded."
     objects = settled.pf("job", "log", "-f", trained, "--json").splitlines()
     assert json.loads(objects[0])["text"] == "step 1"
 
@@ -88,6 +90,8 @@ def test_metrics_are_listed_shown_and_drawn(settled, trained: int) -> None:
     ]
     plot = settled.pf("job", "metrics", "plot", trained)
     assert plot.isascii() and "loss" in plot and plot.count("*") > 10
+    (series,) = settled.json("job", "metrics", "plot", trained)
+    assert (series["name"], len(series["values"])) == ("loss", 20)
     both = settled.pf("job", "metrics", "plot", trained, "--name", "loss", "--name", "accuracy")
     assert "o" in both and "accuracy" in both
     wrong = settled.run("job", "metrics", "show", trained, "--name", "los")
@@ -98,8 +102,10 @@ def test_failed_job_is_exit_8_and_shows_code_and_last_lines(settled) -> None:
     file = settled.write_job("failing.yml", "echo so far so good; exit 3")
     done = settled.run("job", "run", "-f", file, "--wait")
     assert done.returncode == 8
-    assert "3" in done.stderr.splitlines()[-2]
     job = settled.json("job", "view", "latest")
+    title = f"Job {job['number']} ({job['name']})"
+    assert f"{title} is submitted.\n" in done.stdout
+    assert f"{title} failed: exited with code 3.\n" in done.stderr
     assert (job["status"], job["exit_code"]) == ("failed", 3)
     view = settled.pf("job", "view", "latest")
     assert "Exit code\t3" in view and view.rstrip().endswith("so far so good")
@@ -110,6 +116,41 @@ def test_wait_with_json_is_one_document_and_the_log_beside_it(settled) -> None:
     done = settled.run("job", "run", "-f", file, "--wait", "--json")
     assert json.loads(done.stdout)["status"] == "success"
     assert "to the side" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["latest", "007"])
+def test_name_that_means_another_job_is_refused(settled, name: str) -> None:
+    done = settled.run("job", "run", "-f", settled.write_job(), "--name", name)
+    assert done.returncode == 2 and "The name of a job may not be" in done.stderr
+    file = settled.write_job("taken.yml", extra=f"name: {json.dumps(name)}\n")
+    done = settled.run("job", "run", "-f", file)
+    assert done.returncode == 2 and f"{file}:8:7: name may not be" in done.stderr
+
+
+def test_file_with_a_workspace_needs_its_folder(settled) -> None:
+    file = settled.write_job("roomy.yml", extra="  workspace:\n    mount_path: /workspace\n")
+    done = settled.run("job", "run", "-f", file)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "Error: The job file has a workspace: give its folder with -d DIR.",
+        f"Hint: pf job run -f {file} -d .",
+    ]
+
+
+def test_large_workspace_is_named_with_the_way_to_leave_it_out(settled, tmp_path) -> None:
+    with (tmp_path / "weights.bin").open("wb") as file:
+        file.truncate(120_000_000)
+    done = settled.run("job", "run", "-f", settled.write_job(), "-d", tmp_path, "--dry-run")
+    assert "weights.bin (120.0 MB)" in done.stderr and ".pfignore" in done.stderr
+    (tmp_path / ".pfignore").write_text("weights.bin\n")
+    done = settled.run("job", "run", "-f", settled.write_job(), "-d", tmp_path, "--dry-run")
+    assert "Warning" not in done.stderr
+
+
+def test_silent_job_is_said_to_be_silent(settled) -> None:
+    number = settled.run_job("exit 3")
+    settled.wait_for_job(number)
+    assert f"Job {number} failed and printed nothing.\n" in settled.run("job", "log", number).stderr
 
 
 def test_name_option_names_the_job(settled) -> None:
@@ -217,6 +258,7 @@ def test_unknown_dataset_is_refused_before_the_workspace_is_sent(settled) -> Non
     done = settled.run("job", "run", "-f", path, "-d", settled.folder / "home")
     assert done.returncode == 3
     assert "'digts'" in done.stderr and "pf dataset list" in done.stderr
+    assert done.stderr.startswith("Error: ")
     assert settled.json("job", "list") == before
 
 
@@ -234,6 +276,9 @@ def test_unknown_job_names_the_command_that_lists_them(settled, words) -> None:
 
 
 def test_unknown_checkpoint_names_the_command_that_lists_them(settled) -> None:
+    none = settled.run("checkpoint", "download", "latest")
+    assert none.returncode == 3
+    assert "yet." in none.stderr and "CKPT_DIR" in none.stderr
     for words in (("view", "beef"), ("download", "beef")):
         done = settled.run("checkpoint", *words)
         assert done.returncode == 3
@@ -258,6 +303,8 @@ def test_template_is_not_overwritten_and_asks_for_nothing(settled) -> None:
     line = settled.pf("job", "template", "create", "--script", script).splitlines()[-1]
     assert settled.run("job", "template", "create", "--script", script).returncode == 5
     settled.pf("job", "template", "create", "--script", script, "--force")
+    swapped = settled.run("job", "template", "create", "-s", "job.yml")
+    assert swapped.returncode == 2 and "-s train.py -o job.yml" in swapped.stderr
     missing = settled.run("job", "template", "create")
     assert missing.returncode == 2 and "--script" in missing.stderr
     import shlex

@@ -56,11 +56,13 @@ def cifar(settled) -> str:
 @pytest.mark.parametrize("columns", [66, 120])
 def test_dataset_view_is_the_tutorial_s(settled, cifar: str, columns: int) -> None:
     screen = _screen(settled.on_terminal("dataset", "view", cifar, columns=columns))
-    assert screen == PANELS
+    panels, hint, rest = screen.partition("Hint: ")
+    assert panels == PANELS
+    assert hint and rest.startswith("186.2 MB in 3 files; ") and rest.count("\n") == 1
 
 
 def test_panels_fit_a_narrow_terminal(settled, cifar: str) -> None:
-    screen = _screen(settled.on_terminal("dataset", "view", cifar, columns=40))
+    screen = _screen(settled.on_terminal("dataset", "view", "-q", cifar, columns=40))
     assert max(len(line) for line in screen.splitlines()) <= 40
 
 
@@ -77,14 +79,16 @@ def test_signup_asks_for_what_is_missing(shell) -> None:
     for question, answer in (
         ("Username: ", "grace"),
         ("Name: ", "Grace Hopper"),
-        ("Email: ", "grace@example.com"),
-        ("Password: ", PASSWORD),
-        ("Repeat for confirmation: ", PASSWORD),
+        ("Email: ", "grace@@example"),
+        ("grace@@example is not an email address.\r\nEmail: ", "grace@example.com"),
+        ("Password: ", "short"),
+        ("A password has at least 8 characters.\r\nPassword: ", PASSWORD),
+        ("Repeat it: ", PASSWORD),
     ):
         terminal.expect_exact(question)
         terminal.sendline(answer)
     screen = _screen(terminal)
-    assert "from the local outbox" in screen and "logged in as grace" in screen
+    assert "Your sign-up code is" in screen and "logged in as grace" in screen
     assert PASSWORD not in screen
     shell.pf("logout")
     login = shell.on_terminal("login")
@@ -105,9 +109,8 @@ def test_delete_asks_and_no_keeps_it(settled, cifar: str) -> None:
     terminal = settled.on_terminal("dataset", "delete", cifar)
     terminal.expect_exact(f"Delete {cifar}? [y/N]: ")
     terminal.sendline("n")
-    terminal.expect(pexpect.EOF)
-    terminal.wait()
-    assert terminal.exitstatus == 130
+    assert "Nothing was changed." in _screen(terminal)
+    assert terminal.exitstatus == 1
     assert settled.json("dataset", "view", cifar)["active"] is True
 
 
@@ -136,6 +139,19 @@ def test_ctrl_c_in_an_upload_prints_the_line_that_goes_on(settled) -> None:
     assert terminal.exitstatus == 130
     assert "pf dataset upload -n large -p 'large data/'" in screen
     assert settled.run("dataset", "view", "large").returncode == 3
+
+
+def test_log_cannot_take_over_the_terminal(settled) -> None:
+    # A title, a cleared screen, a bell and a torn escape; then a colour, which stays.
+    number = settled.run_job(r"printf '\033]0;mine\007\033[2Ja\007\033[31mb\033[0m\033'; exit 1")
+    settled.wait_for_job(number)
+    terminal = settled.on_terminal("job", "log", number)
+    terminal.expect(pexpect.EOF)
+    assert str(terminal.before).startswith("a\x1b[31mb\x1b[0m\r\n")
+    assert "\x1b]0;mine" in settled.pf("job", "log", number)
+    view = settled.on_terminal("job", "view", number)
+    view.expect(pexpect.EOF)
+    assert "\x1b]0" not in str(view.before) and "ab" in str(view.before)
 
 
 def test_job_view_has_panels_and_tables(settled) -> None:

@@ -36,20 +36,18 @@ def sign_up(
     A code is mailed to the address. With the local server, which sends no mail, pf reads it from
     the server's outbox, shows it and goes on.
     """
-    from periflow_cli.signup import Signup
-    from periflow_sdk.api.models import SignupRequest
+    from periflow_cli.signup import Signup, complete
 
     output = invocation.output
-    username = username or output.ask("Username", "--username NAME")
     if code is None:
-        name = name or output.ask("Name", "--name TEXT")
-        email = email or output.ask("Email", "--email ADDRESS")
-        password = _password(invocation, password_stdin, new=True)
-        body = SignupRequest(username=username, name=name, email=email, password=password)
+        password = _piped_line() if password_stdin else None
+        given = {"username": username, "name": name, "email": email, "password": password}
+        body = complete(output, given)
         signup = Signup(invocation.connect(login=False), output)
         signup.request(body)
-        code = signup.code()
+        username, code = body.username, signup.code()
     else:
+        username = username or output.ask("Username", "--username NAME")
         signup = Signup(invocation.connect(login=False), output)
     user = signup.confirm(username, code)
     if as_json:
@@ -70,8 +68,9 @@ def log_in(
     """Log in."""
     output = invocation.output
     username = username or output.ask("Username", "--username NAME")
-    password = _password(invocation, password_stdin, new=False)
+    password = _piped_line() if password_stdin else output.ask_password()
 
+    from periflow_cli.place import next_step, settle
     from periflow_sdk.api.models import LoginRequest
 
     connection = invocation.connect(login=False)
@@ -82,13 +81,15 @@ def log_in(
         output.json(session.user)
     else:
         output.line(f"Logged in as {session.user.username}.")
-    chosen = connection.profile.place("organization", connection.key)
-    output.hint("pf job list" if chosen else "pf org list, then pf org switch NAME")
+    if chosen := settle(connection):
+        output.note(f"Working in {chosen}.")
+    output.hint(next_step(connection.profile, connection.key))
 
 
 @click.command("logout", cls=Command)
+@json_option
 @click.pass_obj
-def log_out(invocation: Invocation, /) -> None:
+def log_out(invocation: Invocation, /, as_json: bool) -> None:
     """End the login of this machine."""
     from periflow_sdk.errors import LoginRequiredError, ServerUnreachableError
 
@@ -102,7 +103,10 @@ def log_out(invocation: Invocation, /) -> None:
     except ServerUnreachableError:
         output.note("The server was not reached: the tokens were deleted here only.")
     connection.forget_login()
-    output.line(f"Logged out {username}." if username else "Logged out.")
+    if as_json:
+        output.json({"username": username})
+    else:
+        output.line(f"Logged out {username}." if username else "Logged out.")
     output.hint("pf login")
 
 
@@ -122,10 +126,5 @@ def who_am_i(invocation: Invocation, /, as_json: bool) -> None:
         output.sections(Fields("My Info", pairs))
 
 
-def _password(invocation: Invocation, from_stdin: bool, *, new: bool) -> str:
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    output = invocation.output
-    if not new or not output.interactive:
-        return output.ask_password()
-    return output.ask("Password", "--password-stdin", hidden=True)
+def _piped_line() -> str:
+    return sys.stdin.readline().rstrip("\r\n")

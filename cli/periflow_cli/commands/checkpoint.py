@@ -92,6 +92,7 @@ def download_checkpoint(
     from pathlib import Path
 
     from periflow_cli.checkpoints import CheckpointDownload, find_checkpoint
+    from periflow_cli.moment import size_text
     from periflow_cli.transfer import Bar
 
     output = invocation.output
@@ -104,17 +105,19 @@ def download_checkpoint(
         _show_files(output, found, manifest, as_json)
         return
     try:
-        with Bar("Downloading") as bar:
+        with Bar("Downloading", manifest.size) as bar:
             download.run(manifest, bar)
     except KeyboardInterrupt:
         command = ["pf", "checkpoint", "download", found.id, "-d", str(target)]
         output.note(f"Interrupted. This fetches only the rest: {shlex.join(command)}")
         raise
-    output.note(f"Fetched {bar.summary()}.")
     if as_json:
         output.json({**found.model_dump(mode="json"), "path": str(target.absolute())})
     else:
-        output.line(f"Checkpoint {found.id} (job {found.job}, step {found.step}) is in {target}")
+        output.line(
+            f"Checkpoint {found.id} (job {found.job}, step {found.step}) is in {target}: "
+            f"{size_text(manifest.size)} {bar.summary()}."
+        )
     output.hint(f"ls {shlex.quote(str(target))}")
 
 

@@ -40,27 +40,29 @@ def upload_dataset(
     """Upload a dataset. Interrupted and run again, it sends only the rest."""
     from pathlib import Path
 
+    from periflow_cli.source import plan_source
     from periflow_sdk.api.models import DatasetCreate
-    from periflow_sdk.snapshots.scan import plan_folder
 
     output = invocation.output
     DatasetCreate(name=name, snapshot_id="")
     keep_name = not path.endswith("/")
     _check_source(path)
-    plan = plan_folder(Path(path), keep_name=keep_name)
+    plan = plan_source(Path(path), keep_name=keep_name)
+    if not plan.file_count:
+        output.note(f"Warning: {path} has no files.")
     if dry_run:
         _show_plan(output, name, plan, as_json)
         return
     connection = invocation.connect()
     _refuse_taken(connection, name)
-    snapshot = _send(connection, output, name, path, plan)
+    snapshot, how = _send(connection, output, name, path, plan)
     body = DatasetCreate(name=name, snapshot_id=snapshot.id)
     dataset = connection.client.create_dataset(connection.project.id, body)
     if as_json:
         output.json(dataset)
     else:
         size = _amount(dataset.size, dataset.file_count)
-        output.line(f"Uploaded dataset {dataset.name} ({size}).")
+        output.line(f"Uploaded dataset {dataset.name}: {size} {how}.")
     output.hint(f"pf dataset view {dataset.name}")
 
 
@@ -99,15 +101,22 @@ def view_dataset(invocation: Invocation, /, name: str, as_json: bool) -> None:
             [{"path": file.path, "size": file.size} for file in manifest.files] if manifest else []
         )
         output.json({**dataset.model_dump(mode="json"), "files": files})
-    else:
-        _show(output, dataset, manifest)
+        return
+    _show(output, dataset, manifest)
+    output.hint(
+        f"{_amount(dataset.size, dataset.file_count)}; use it in a job with "
+        f"data: {{name: {dataset.name}, mount_path: /workspace/data}}"
+    )
 
 
 @group.command("delete")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @yes_option
+@json_option
 @click.pass_obj
-def delete_datasets(invocation: Invocation, /, names: tuple[str, ...], yes: bool) -> None:
+def delete_datasets(
+    invocation: Invocation, /, names: tuple[str, ...], yes: bool, as_json: bool
+) -> None:
     """Delete datasets."""
     output = invocation.output
     connection = invocation.connect()
@@ -117,7 +126,10 @@ def delete_datasets(invocation: Invocation, /, names: tuple[str, ...], yes: bool
     output.confirm(f"Delete {', '.join(each.name for each in datasets)}?", yes=yes)
     for each in datasets:
         connection.client.delete_dataset(connection.project.id, each.id)
-        output.line(f"Deleted dataset {each.name}.")
+        if not as_json:
+            output.line(f"Deleted dataset {each.name}.")
+    if as_json:
+        output.json(datasets)
     output.hint("pf dataset list")
 
 
@@ -166,16 +178,18 @@ def _refuse_taken(connection: Connection, name: str) -> None:
     )
 
 
-def _send(connection: Connection, output: Output, name: str, path: str, plan: Plan) -> Snapshot:
+def _send(
+    connection: Connection, output: Output, name: str, path: str, plan: Plan
+) -> tuple[Snapshot, str]:
+    """Send the files; the snapshot, and how it went in words."""
     import shlex
     from pathlib import Path
 
     from periflow_cli.transfer import Bar
     from periflow_sdk.snapshots.upload import upload_folder
 
-    output.note(f"Uploading {_amount(plan.size, plan.file_count)}")
     try:
-        with Bar("Uploading") as bar:
+        with Bar("Uploading", plan.size) as bar:
             snapshot = upload_folder(
                 connection.client,
                 connection.project.id,
@@ -189,8 +203,7 @@ def _send(connection: Connection, output: Output, name: str, path: str, plan: Pl
         command = shlex.join(["pf", "dataset", "upload", "-n", name, "-p", path])
         output.note(f"Interrupted. This sends only the rest: {command}")
         raise
-    output.note(f"Sent {bar.summary()}.")
-    return snapshot
+    return snapshot, bar.summary()
 
 
 def _show_plan(output: Output, name: str, plan: Plan, as_json: bool) -> None:

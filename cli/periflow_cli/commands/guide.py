@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from periflow_cli import __version__
-from periflow_cli.group import Command
+from periflow_cli.group import Command, Invocation, json_option
 
 
 def version_line() -> str:
@@ -14,9 +14,14 @@ def version_line() -> str:
 
 
 @click.command("version", cls=Command)
-def show_version() -> None:
+@json_option
+@click.pass_obj
+def show_version(invocation: Invocation, /, as_json: bool) -> None:
     """Show the version."""
-    click.echo(version_line())
+    if as_json:
+        invocation.output.json({"version": __version__})
+    else:
+        click.echo(version_line())
 
 
 @click.command("help", cls=Command)

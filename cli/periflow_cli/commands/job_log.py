@@ -9,13 +9,14 @@ import click
 from periflow_cli.group import Command, Invocation, json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from periflow_cli.connection import Connection
     from periflow_cli.output import Output
     from periflow_sdk.api.models import JobDetail, LogLine
 
 _LAST_LINES = 100
+_ENDS = {"success": "succeeded", "failed": "failed", "stopped": "was stopped"}
 
 
 @click.command("log", cls=Command)
@@ -50,7 +51,7 @@ def print_log(
         ended = follow_job(
             connection, output, found, num_records, timestamp=timestamp, as_json=as_json
         )
-        output.note(f"{sentence(ended)}.")
+        output.note(sentence(ended))
         output.hint(f"pf job view {ended.number}")
         return
     page = connection.client.job_log(
@@ -59,10 +60,9 @@ def print_log(
     if as_json:
         output.json(page.lines)
         return
-    for line in page.lines:
-        output.line(text_of(line, timestamp=timestamp))
+    output.text(*_texts(page.lines, timestamp=timestamp))
     if not page.lines:
-        output.note(f"Job {found.number} is {found.status} and has printed nothing.")
+        output.note(_silence(found))
     if not page.complete:
         output.hint(f"pf job log -f {found.number}")
 
@@ -85,7 +85,11 @@ def follow_job(
 
     follower = Follower(connection, job.number, output)
     try:
-        _print(output, follower.lines(num_records), timestamp=timestamp, as_json=as_json)
+        for lines in follower.pages(num_records):
+            if as_json:
+                output.json_lines(lines)
+            else:
+                output.text(*_texts(lines, timestamp=timestamp))
         return follower.job()
     except KeyboardInterrupt:
         output.note("")
@@ -96,20 +100,20 @@ def follow_job(
 
 def sentence(job: JobDetail) -> str:
     """How a job ended."""
-    reason = f": {job.reason}" if job.reason else ""
-    return f"Job {job.number} ({job.name}) ended with {job.status}{reason}"
+    reason = f": {job.reason.rstrip('.')}" if job.reason and job.status == "failed" else ""
+    return f"Job {job.number} ({job.name}) {_ENDS.get(job.status, job.status)}{reason}."
 
 
-def text_of(line: LogLine, *, timestamp: bool) -> str:
-    """A line as it was printed, with its time before it if wanted."""
+def _silence(job: JobDetail) -> str:
+    if job.status in _ENDS:
+        return f"Job {job.number} {_ENDS[job.status]} and printed nothing."
+    return f"Job {job.number} is {job.status} and has printed nothing yet."
+
+
+def _texts(lines: Sequence[LogLine], *, timestamp: bool) -> list[str]:
+    """Lines as they were printed, each with its time before it if wanted."""
+    if not timestamp:
+        return [line.text for line in lines]
     from periflow_cli.moment import local_time
 
-    return f"{local_time(line.time)} {line.text}" if timestamp else line.text
-
-
-def _print(output: Output, lines: Iterable[LogLine], *, timestamp: bool, as_json: bool) -> None:
-    for line in lines:
-        if as_json:
-            output.json_line(line)
-        else:
-            output.line(text_of(line, timestamp=timestamp))
+    return [f"{local_time(line.time)} {line.text}" for line in lines]

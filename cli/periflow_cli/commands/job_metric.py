@@ -105,9 +105,12 @@ def show_metrics(
     "--name", "names", multiple=True, metavar="NAME", help="Of these; default: loss, or the first."
 )
 @_rank_option
+@json_option
 @click.pass_obj
-def plot_metrics(invocation: Invocation, /, job: str, names: tuple[str, ...], rank: int) -> None:
-    """Draw metrics over the steps."""
+def plot_metrics(
+    invocation: Invocation, /, job: str, names: tuple[str, ...], rank: int, as_json: bool
+) -> None:
+    """Draw metrics over the steps; with --json, the points that would be drawn."""
     from periflow_cli.jobs import find_job
     from periflow_cli.plot import draw, width
 
@@ -120,6 +123,9 @@ def plot_metrics(invocation: Invocation, /, job: str, names: tuple[str, ...], ra
         client.metric_series(project, number, name, rank=rank, max_points=2 * width())
         for name in chosen
     ]
+    if as_json:
+        output.json(series)
+        return
     for line in draw(series, braille=output.boxes):
         output.line(line)
     output.hint(f"pf job metrics show {number} --name {chosen[0]}")

@@ -56,20 +56,23 @@ def run_job(
 
     output = invocation.output
     spec = _read(file, folder, vm, num_devices)
-    if name:
-        spec = spec.model_copy(update={"name": name})
+    if name is not None:
+        spec = _named(spec, name)
     workspace = _folder(folder)
+    if workspace is None and "workspace" in spec.job_setting.model_fields_set:
+        raise _folder_missing(file)
     submission = Submission(output, spec, workspace, _line(file, folder))
     submission.plan()
     connection = invocation.connect()
     submission.check(connection)
+    submission.announce()
     if dry_run:
         _show_dry_run(output, spec, submission, as_json)
         return
     resume = shlex.join(["pf", "job", "run", "-f", str(Path(file)), *_folder_option(folder)])
     job = submission.submit(connection, resume)
     if not as_json:
-        output.line(f"Job {job.number} ({job.name}) is {job.status}.")
+        output.line(f"Job {job.number} ({job.name}) is submitted.")
     if not wait:
         if as_json:
             output.json(job)
@@ -89,7 +92,7 @@ def _follow(connection: Connection, output: Output, job: JobDetail, as_json: boo
     if as_json:
         output.json(ended)
     if ended.status == "success":
-        output.note(f"{sentence(ended)}.")
+        output.note(sentence(ended))
         output.hint(f"pf job view {ended.number}")
     return ended
 
@@ -126,6 +129,23 @@ def _folder(folder: str | None) -> Path | None:
     )
 
 
+def _named(spec: JobSpec, name: str) -> JobSpec:
+    from periflow_sdk.api.jobtext import name_complaint
+    from periflow_sdk.errors import UsageError
+
+    if complaint := name_complaint(name):
+        raise UsageError(f"The name of a job {complaint}.", hint="Choose another one for --name.")
+    return spec.model_copy(update={"name": name})
+
+
+def _folder_missing(file: str) -> PeriFlowError:
+    from periflow_sdk.errors import UsageError
+
+    return UsageError(
+        "The job file has a workspace: give its folder with -d DIR.", hint=_line(file, ".")
+    )
+
+
 def _line(file: str, folder: str | None) -> str:
     """The command as it was typed, without VM and devices."""
     return shlex.join(["pf", "job", "run", "-f", file, *_folder_option(folder)])
@@ -147,4 +167,4 @@ def _failure(job: JobDetail) -> PeriFlowError:
     from periflow_sdk.errors import PeriFlowError
 
     hint = f"pf job view {job.number}"
-    return PeriFlowError(f"{sentence(job)}.", code="job_failed", hint=hint)
+    return PeriFlowError(sentence(job), code="job_failed", hint=hint)

@@ -34,8 +34,9 @@ def start_server(invocation: Invocation, /, as_json: bool) -> None:
 
 
 @group.command("stop")
+@json_option
 @click.pass_obj
-def stop_server(invocation: Invocation, /) -> None:
+def stop_server(invocation: Invocation, /, as_json: bool) -> None:
     """Stop the local server. Running jobs go on; the next pf starts a server again."""
     from periflow_cli.localserver import LocalServer
     from periflow_sdk.environment import home
@@ -43,11 +44,14 @@ def stop_server(invocation: Invocation, /) -> None:
     output = invocation.output
     local = LocalServer(home())
     pid = local.stop()
-    if pid is None:
+    jobs = local.running_jobs()
+    if as_json:
+        output.json({"pid": pid, "running_jobs": jobs})
+    elif pid is None:
         output.line("The local server does not run.")
-        return
-    output.line(f"Stopped the local server (pid {pid}).")
-    if jobs := local.running_jobs():
+    else:
+        output.line(f"Stopped the local server (pid {pid}).")
+    if pid is not None and jobs:
         what = "1 job goes" if jobs == 1 else f"{jobs} jobs go"
         output.note(f"{what} on without it and will report when a server runs again.")
         output.hint("pf job list starts the server again")
@@ -85,8 +89,9 @@ def show_status(invocation: Invocation, /, as_json: bool) -> None:
 
 @group.command("logs")
 @click.option("-n", "--num-records", type=click.IntRange(1), default=100, show_default=True)
+@json_option
 @click.pass_obj
-def show_logs(invocation: Invocation, /, num_records: int) -> None:
+def show_logs(invocation: Invocation, /, num_records: int, as_json: bool) -> None:
     """Print the end of the local server's own log."""
     from periflow_cli.localserver import LocalServer
     from periflow_sdk.environment import home
@@ -94,6 +99,9 @@ def show_logs(invocation: Invocation, /, num_records: int) -> None:
     output = invocation.output
     local = LocalServer(home())
     lines = local.last_lines(num_records)
+    if as_json:
+        output.json(lines)
+        return
     for line in lines:
         output.line(line)
     if not lines:
