@@ -32,7 +32,7 @@ def complete(output: Output, given: dict[str, str | None]) -> SignupRequest:
     missing = [field for field in given if field not in values]
     if missing and not output.interactive:
         options = ", ".join(_OPTIONS[field] for field in missing)
-        wrong.append(f"{' and '.join(missing).capitalize()} missing: give {options}.")
+        wrong.append(f"{', '.join(missing).capitalize()} missing: give {options}.")
     if wrong:
         raise UsageError(" ".join(wrong))
     for field in missing:
