@@ -19,12 +19,15 @@ router = APIRouter(prefix="/projects/{project}/jobs/{job}/metrics", tags=["metri
 
 @router.get("")
 def list_metrics(
-    access: Annotated[ProjectAccess, project_access(Action.JOB_READ)], job: str, database: Db
+    access: Annotated[ProjectAccess, project_access(Action.JOB_READ)],
+    job: str,
+    database: Db,
+    system: bool = False,
 ) -> Page[m.MetricName]:
-    """The metrics the job has given, by name."""
+    """The metrics the job has given, by name; with ``system`` those of its machines, too."""
     with database.read() as session:
         row, _ = jobs.find(session, access.project_id, job)
-        return Page(items=service.names(session, row.id))
+        return Page(items=service.names(session, row.id, system=system))
 
 
 @router.get("/series", response_model=m.MetricSeries)
@@ -33,7 +36,7 @@ def metric_series(
     job: str,
     database: Db,
     name: Annotated[str, Query(min_length=1, max_length=256)],
-    rank: Annotated[int, Query(ge=0)] = 0,
+    rank: Annotated[int, Query(ge=-(1 << 20))] = 0,
     max_points: Annotated[int | None, Query(ge=2)] = None,
     last: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:

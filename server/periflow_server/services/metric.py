@@ -32,11 +32,17 @@ class _Part:
     cut: int | None
 
 
-def names(session: Session, job_id: str) -> list[m.MetricName]:
-    """The metrics of a job, by name, with the ranks that gave them."""
+def names(session: Session, job_id: str, *, system: bool = False) -> list[m.MetricName]:
+    """The metrics of a job, by name, with the ranks that gave them.
+
+    Args:
+        system: Include what the agents measured (rank -1 - n for node n).
+    """
     found: dict[tuple[str, str], m.MetricName] = {}
     restarts = {one.number: one.first_step for one in attempts_of(session, job_id)}
     for series in db.series_of(session, job_id):
+        if series.rank < 0 and not system:
+            continue
         count = _count(session, series, restarts)
         known = found.get((series.name, series.kind))
         if known is not None:
