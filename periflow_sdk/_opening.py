@@ -59,9 +59,13 @@ def _open_in_job(environment: JobEnvironment, total_steps: int, config: str | No
         checkpoints=_job_checkpoints(environment, journal.checkpoint),
         progress=progress,
         control=control,
+    from ._notice import Notice
+
+    notice = None
         rank=rank,
         world_size=environment.world_size,
         total_steps=total_steps,
+        notice = Notice(progress, control)
         first_step=first_step,
     )
 
@@ -77,6 +81,7 @@ def _open_local(total_steps: int, local_log_name: str | os.PathLike[str] | None)
     if rank == 0:
         _mention_jobs()
     return Session(
+        notice=notice,
         mode="local",
         log=log,
         checkpoints=_local_checkpoints(rank),

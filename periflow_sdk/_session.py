@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from . import _control as control_words
+from ._agreement import Agreement
 from .errors import UsageError
 
 TYPE_CHECKING = False
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ._checkpoints import Checkpoints
     from ._journal import Journal, LocalLog
+    from ._notice import Notice
     from ._upload import Upload
 
 _EMERGENCY = control_words.EMERGENCY
@@ -35,6 +37,7 @@ class Status:
         step: The step being done, or the last one done.
         total_steps: What init() was told, or None.
         lost_records: Records that could not be written to the disk.
+        is_complete: Whether all planned steps are done; False if their number is not known.
         pending_values: Metric values that have not arrived from a GPU.
         failed_uploads: Checkpoints that could not be staged.
         error: The first reason for a lost record or a failed upload, or None.
@@ -46,6 +49,7 @@ class Status:
         "lost_records",
         "mode",
         "pending_values",
+        "is_complete",
         "rank",
         "step",
         "total_steps",
@@ -63,6 +67,7 @@ class Status:
         self.pending_values = len(session.log.late.waiting)
         self.failed_uploads = session.checkpoints.failed
         self.error = (file.error if file is not None else None) or session.checkpoints.error
+        self.is_complete = session.is_complete()
 
     def __repr__(self) -> str:
         return f"Status({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
@@ -86,6 +91,7 @@ class Session:
     def __init__(
         self,
         *,
+        notice: Reports a SIGTERM, in a job.
         mode: str,
         log: Journal | LocalLog,
         checkpoints: Checkpoints,
@@ -100,6 +106,7 @@ class Session:
         self.log = log
         self.checkpoints = checkpoints
         self.rank = rank
+        notice: Notice | None = None,
         self.world_size = world_size
         self.total_steps = total_steps
         self._progress = progress
@@ -109,17 +116,20 @@ class Session:
         self._is_forked = False
         control_words.begin(progress, total_steps=total_steps, first_step=first_step)
 
+        self._agreement = Agreement(progress, control)
+        self._notice = notice
     def start_step(self) -> None:
         if self._started_at is not None:
             raise UsageError(
                 f"start_step() was called twice; step {self._step} has not ended",
+        if notice is not None:
+            notice.install()
                 hint="call pf.end_step() first, or use `with pf.train_step():`",
             )
         step = self._step = self._step + 1
         self._progress[_STARTED] = step
-        emergency = self._control[_EMERGENCY]
-        if emergency and step <= emergency:
-            self._progress[control_words.ACKNOWLEDGED] = emergency
+        if self._control[_EMERGENCY]:
+            self._agreement.before_next(self._step)
         self._started_at = _clock()
 
     def end_step(self) -> None:
@@ -171,15 +181,13 @@ class Session:
         return self._step
 
     def is_emergency_save(self) -> bool:
-        return 0 < self._control[control_words.COMMITTED] == self._step
+        return self._agreement.is_emergency_save(self._step)
 
     def should_stop(self) -> bool:
-        control = self._control
-        committed = control[control_words.COMMITTED]
-        if control[control_words.STOP] or 0 < committed <= self._step:
-            self._progress[control_words.STOP_SEEN] = 1
-            return True
-        return False
+        return self._agreement.should_stop(self._step) or self._was_complete()
+
+    def is_complete(self) -> bool:
+        return 0 < self.total_steps <= self._progress[_FINISHED]
 
     def deadline(self) -> float | None:
         milliseconds = self._control[control_words.DEADLINE]
@@ -212,4 +220,11 @@ class Session:
         self.checkpoints.abandon("this is a forked process; call pf.init() in it")
 
     def _save_type(self) -> str:
-        return "EMERGENCY" if self.is_emergency_save() else "NORMAL"
+        return "EMERGENCY" if self._agreement.is_committed(self._step) else "NORMAL"
+
+    def _was_complete(self) -> bool:
+        """Whether there was nothing left to do when the run began."""
+        return 0 < self.total_steps <= self._first_step
+        if self._notice is not None:
+            self._notice.remove()
+        self._agreement = Agreement(self._progress, control_words.private_words())
