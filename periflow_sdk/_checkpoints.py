@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ._console import say
+from ._memory_stage import MemoryStage
 from ._staging import STAGING_FOLDER, CheckpointFolder, StagedFile, named_files, normalized
 from ._upload import Upload
 from ._writer import writer_of
 from .errors import UsageError
 
-Record = Callable[[int, str, str, str, list[StagedFile]], bool]
+Record = Callable[[int, str, str, str, list[StagedFile], int], bool]
+_WRITTEN_SECONDS = 60.0  # how long a file may take from memory to the disk
 
 
 class Checkpoints:
@@ -25,6 +27,7 @@ class Checkpoints:
         record: Records a staged checkpoint (step, id, save type, base, files), False if the
             record is lost; None outside a job, where nothing is uploaded.
         restored: The checkpoint this attempt starts from.
+        memory: Takes states in memory; None where every file is written on this thread.
     """
 
     def __init__(
@@ -34,13 +37,16 @@ class Checkpoints:
         rank: int,
         record: Record | None,
         restored: Path | None = None,
+        memory: MemoryStage | None = None,
     ) -> None:
         self.failed = 0
+        self.written_by_training = 0
         self.error: str | None = None
         self._folder = folder
         self._rank = rank
         self._record = record
         self._newest = restored
+        self._memory = memory
         self._refusal: str | None = None
         if record is not None and folder is None:
             self._refusal = "the job has no checkpoint folder (CKPT_DIR is not set)"
@@ -48,6 +54,12 @@ class Checkpoints:
     def abandon(self, reason: str) -> None:
         """Upload nothing from now on, for this reason."""
         self._refusal = reason
+        self._memory = None
+
+    def settle(self, seconds: float) -> None:
+        """Wait for the files of states in memory, so that they are there for who comes next."""
+        if self._memory is not None:
+            self._memory.wait(seconds)
 
     def upload(self, path: str | os.PathLike[str] | None, step: int, save_type: str) -> Upload:
         """Stage a file, a folder, or what has changed in the checkpoint folder."""
@@ -80,6 +92,12 @@ class Checkpoints:
             return self._fail(upload_id, step, self._refusal or "")
         target = self._folder.path / relative
         try:
+            if file_format == "torch" and self._memory is not None and self._memory.is_served():
+                number, staged = self._take(self._memory, state, relative, upload_id)
+                if number:
+                    self._newest = target
+                    return self._publish(upload_id, step, save_type, staged, number)
+                self.written_by_training += 1
             self._write(write, state, target)
             if self._record is None:
                 self._remember(relative, step)
@@ -93,11 +111,38 @@ class Checkpoints:
     def latest(self) -> tuple[Path, int | None] | None:
         """The newest checkpoint on this disk; with its step where nobody else knows it."""
         if self._record is not None:
+            if self._memory is not None and self._newest is not None:
+                self._memory.wait(_WRITTEN_SECONDS, self._newest)
             if self._newest is None or not self._newest.exists():
                 return None
             return self._newest, None
         found = [self._recall(rank) for rank in {self._rank: None, 0: None}]
         return max((entry for entry in found if entry), key=lambda entry: entry[1], default=None)
+
+    def _take(
+        self, memory: MemoryStage, state: object, relative: PurePosixPath, upload_id: str
+    ) -> tuple[int, list[StagedFile]]:
+        """Stage a state in memory; number 0 where it has to be written here."""
+        from ._skeleton import UnfitStateError
+
+        assert self._folder is not None
+        target, staged = self._folder.path / relative, self._folder.staged_path(upload_id)
+        if not _is_plain(self._folder.path, relative):
+            return 0, []
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (staged / relative).parent.mkdir(parents=True, exist_ok=True)
+            number, size = memory.take(state, upload_id, target, relative.as_posix())
+        except UnfitStateError:
+            number, size = 0, 0
+        except BaseException:
+            self._folder.remove_staged(upload_id)
+            raise
+        if not number:
+            self._folder.remove_staged(upload_id)
+            return 0, []
+        self._folder.expect(target, number)
+        return number, [StagedFile(relative.as_posix(), size, number)]
 
     def _write(self, write: Callable[[object, Path], None], state: object, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,16 +151,26 @@ class Checkpoints:
         temporary.unlink(missing_ok=True)
         try:
             write(state, temporary)
-            temporary.replace(target)
+            if self._memory is not None:
+                self._memory.publish(temporary, target)
+            else:
+                temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
     def _publish(
-        self, upload_id: str, step: int, save_type: str, staged: list[StagedFile]
+        self,
+        upload_id: str,
+        step: int,
+        save_type: str,
+        staged: list[StagedFile],
+        memory: int = 0,
     ) -> Upload:
         assert self._folder is not None and self._record is not None
-        if not self._record(step, upload_id, save_type, str(self._folder.path), staged):
+        if not self._record(step, upload_id, save_type, str(self._folder.path), staged, memory):
+            if memory and self._memory is not None:
+                self._memory.take_back(self._folder.path / staged[0].path)
             self._folder.remove_staged(upload_id)
             return self._fail(upload_id, step, "the journal cannot be written")
         size = sum(file.size for file in staged)
@@ -160,6 +215,12 @@ def _reason(error: OSError | UnicodeError) -> str:
 def _top_entry(folder: Path, files: list[Path]) -> Path:
     tops = {file.relative_to(folder).parts[0] for file in files}
     return folder / tops.pop() if len(tops) == 1 else folder
+
+
+def _is_plain(folder: Path, relative: PurePosixPath) -> bool:
+    """Whether no link lies between the folder and the file: the worker follows none."""
+    parent = os.path.join(os.path.realpath(folder), relative.parent)  # noqa: PTH118
+    return os.path.realpath(parent) == os.path.normpath(parent)
 
 
 def _checked_name(name: str) -> PurePosixPath:

@@ -69,9 +69,19 @@ class Journal(MetricLog):
         self._record("config", step, f',"config":{text}')
 
     def checkpoint(
-        self, step: int, upload_id: str, save_type: str, base: str, files: list[StagedFile]
+        self,
+        step: int,
+        upload_id: str,
+        save_type: str,
+        base: str,
+        files: list[StagedFile],
+        memory: int = 0,
     ) -> bool:
-        """Record that a checkpoint is staged; False if the record is lost."""
+        """Record that a checkpoint is staged, in memory if it has a number there.
+
+        Returns:
+            False if the record is lost.
+        """
         listed = ",".join(
             f'{{"path":{encode_string(f.path)},"size":{f.size},"mtime_ns":{f.mtime_ns}}}'
             for f in files
@@ -80,7 +90,8 @@ class Journal(MetricLog):
             "checkpoint",
             step,
             f',"id":"{upload_id}","save":"{save_type}","staged":".periflow/{upload_id}"'
-            f',"base":{encode_string(base)},"files":[{listed}]',
+            f',"base":{encode_string(base)},"files":[{listed}]'
+            + (f',"memory":{memory}' if memory else ""),
         )
 
     def finish(self, step: int) -> None:

@@ -11,6 +11,7 @@ from . import _control as control_words
 from ._checkpoints import Checkpoints, Record
 from ._console import say
 from ._journal import Journal, LocalLog
+from ._memory_stage import WORKER_LOCK, MemoryStage
 from ._session import Session
 from ._staging import CheckpointFolder
 from .environment import (
@@ -108,7 +109,9 @@ def _job_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints
     restored = environment.restored_checkpoint
     directory = environment.checkpoint_dir
     folder = CheckpointFolder(directory, is_restored=restored is not None) if directory else None
-    return Checkpoints(folder, rank=environment.rank, record=record, restored=restored)
+    rank = environment.rank
+    memory = MemoryStage(environment.run_dir / f"rank-{rank}", environment.run_dir / WORKER_LOCK)
+    return Checkpoints(folder, rank=rank, record=record, restored=restored, memory=memory)
 
 
 def _local_checkpoints(rank: int) -> Checkpoints:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _EMERGENCY = control_words.EMERGENCY
 _STARTED = control_words.STARTED
 _FINISHED = control_words.FINISHED
+_WRITING_SECONDS = 10.0  # how long finish() gives the worker to write states in memory
 _LATE_SECONDS = 1.0  # how long finish() gives values that are still on a GPU
 _clock = time.perf_counter_ns
 
@@ -40,6 +41,8 @@ class Status:
         is_complete: Whether all planned steps are done; False if their number is not known.
         pending_values: Metric values that have not arrived from a GPU.
         failed_uploads: Checkpoints that could not be staged.
+        saves_by_training: Checkpoints that save_checkpoint() wrote to the disk itself, because
+            memory had no room or those before were still being read.
         error: The first reason for a lost record or a failed upload, or None.
     """
 
@@ -51,6 +54,7 @@ class Status:
         "pending_values",
         "is_complete",
         "rank",
+        "saves_by_training",
         "step",
         "total_steps",
         "world_size",
@@ -66,6 +70,7 @@ class Status:
         self.lost_records = file.lost if file is not None else 0
         self.pending_values = len(session.log.late.waiting)
         self.failed_uploads = session.checkpoints.failed
+        self.saves_by_training = session.checkpoints.written_by_training
         self.error = (file.error if file is not None else None) or session.checkpoints.error
         self.is_complete = session.is_complete()
 
@@ -206,6 +211,7 @@ class Session:
             self.log.drain()
         self.log.finish(self._step)
         self._progress[control_words.STATE] = control_words.DONE
+        self.checkpoints.settle(_WRITING_SECONDS)
 
     def close(self) -> None:
         """Close without saying that the run has finished: the script is failing."""

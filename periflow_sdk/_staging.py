@@ -14,6 +14,7 @@ from .errors import UsageError
 
 STAGING_FOLDER = ".periflow"
 _ATTEMPTS = 5
+_EXPECTED = 3  # files of one name that may be under way
 _SETTLING_MILLISECONDS = 20
 _FICLONE = 0x40049409
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE: what the kernel stamps files with
@@ -47,12 +48,23 @@ class CheckpointFolder:
     def __init__(self, path: str | os.PathLike[str], *, is_restored: bool = False) -> None:
         self.path = normalized(path)
         self._seen: dict[Path, Signature] = {}
+        self._expected: dict[Path, tuple[int, ...]] = {}
         if is_restored:
             self._mark_seen(files_in(self.path))
 
     def changed_files(self) -> list[Path]:
         """Files that are new or differ from what was last uploaded."""
-        return [f for f in files_in(self.path) if _signature(f) != self._seen.get(f)]
+        return [f for f in files_in(self.path) if self._is_changed(f)]
+
+    def expect(self, file: Path, mtime_ns: int) -> None:
+        """A file with this time will appear that is uploaded already."""
+        self._expected[file] = (*self._expected.get(file, ())[-_EXPECTED:], mtime_ns)
+
+    def _is_changed(self, file: Path) -> bool:
+        signature = _signature(file)
+        if signature is not None and signature.mtime_ns in self._expected.get(file, ()):
+            return False
+        return signature != self._seen.get(file)
 
     def stage(self, files: list[Path], root: Path, upload_id: str) -> list[StagedFile]:
         """Copy files aside, whole and unchanged, to ``.periflow/<upload_id>``.

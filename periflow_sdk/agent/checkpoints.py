@@ -21,11 +21,15 @@ Verdict = Literal["open", "whole", "torn"]
 
 @dataclass
 class Part:
-    """What one rank staged with one call: its files, path → bytes, in its folder."""
+    """What one rank staged with one call: its files, path → bytes, in its folder.
+
+    ``memory`` is the number of a state that is in memory until its file is written, else 0.
+    """
 
     rank: int
     upload_id: str
     files: dict[str, int]
+    memory: int = 0
 
     @property
     def staged(self) -> str:
@@ -133,10 +137,11 @@ class Ledger:
                 raise ValueError(size)
         if not _ID.fullmatch(upload_id) or record["staged"] != f".periflow/{upload_id}":
             raise UnsafePathError(f"{record['staged']!r} is not a folder of staged files.")
-        if type(step) is not int or step < 0 or not files:
+        memory = record.get("memory", 0)
+        if type(step) is not int or step < 0 or not files or type(memory) is not int:
             raise ValueError(step)
         save_type: SaveType = "EMERGENCY" if record["save"] == "EMERGENCY" else "NORMAL"
-        self._gather(Part(rank, upload_id, files), step, save_type)
+        self._gather(Part(rank, upload_id, files, memory), step, save_type)
 
     def _gather(self, part: Part, step: int, save_type: SaveType) -> None:
         for gathering in self.gatherings:

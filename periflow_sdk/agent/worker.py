@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from periflow_sdk.agent.checkpoints import Gathering, Ledger
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.journal import segments
+from periflow_sdk.agent.memory import MemoryWriter
 from periflow_sdk.agent.patience import (
     Backoff,
     SupersededError,
@@ -24,7 +25,7 @@ from periflow_sdk.agent.patience import (
     is_passing,
 )
 from periflow_sdk.agent.progress import read_progress
-from periflow_sdk.agent.staged import remove_staged, staged_files
+from periflow_sdk.agent.staged import remove_staged, staged_files, written_sizes
 from periflow_sdk.errors import CheckpointError, PeriFlowError, UnsafePathError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 NICENESS = 19
 _INTERVAL_SECONDS = 0.25
+_URGENT_SECONDS = 0.03
 _READ_BYTES = 4 * 1024 * 1024
 _TRIES = 4
 _STORE_TRIES = 30
@@ -46,13 +48,17 @@ class Worker:
         connect: Gives a client; called when the first checkpoint is there, as it costs memory.
     """
 
-    def __init__(self, folder: NodeFolder, connect: Callable[[], ApiClient]) -> None:
+    def __init__(
+        self, folder: NodeFolder, connect: Callable[[], ApiClient], *, is_urgent: bool = False
+    ) -> None:
         self._folder = folder
+        self._is_urgent = is_urgent
         self._connect = connect
         self._client: ApiClient | None = None
         memory = read_json(folder / "worker.json") or {}
         self._offsets: dict[str, int] = memory.get("offsets", {})
         self._ledger = Ledger.from_document(memory.get("ledger", {}))
+        self._memory: MemoryWriter | None = None
 
     def run(self) -> None:
         """Work until the training has ended and every checkpoint is settled.
@@ -60,9 +66,17 @@ class Worker:
         Raises:
             SupersededError: this attempt may commit nothing more.
         """
+        if self._is_urgent:
+            self._prepare()
         while not self._round():
-            time.sleep(_INTERVAL_SECONDS)
+            time.sleep(_URGENT_SECONDS if self._is_urgent else _INTERVAL_SECONDS)
         self._save(complete=True)
+
+    def _prepare(self) -> None:
+        """Load now, while the ranks still come to their step, what an upload needs."""
+        import periflow_sdk.snapshots  # noqa: F401
+
+        self._api()
 
     def _round(self) -> bool:
         """Settle what can be settled now; True when nothing more can come."""
@@ -71,15 +85,25 @@ class Worker:
         ended: bool = state["phase"] == "finishing"
         # Before the journal: what a rank recorded before it moved on is then read, too.
         progress = read_progress(run_dir)
+        states = self._serve_memory(run_dir, ended=ended)
         self._read_journal(run_dir)
         ended_well = (read_json(self._folder / "exit.json") or {}).get("exit_code") == 0
         for gathering in list(self._ledger.gatherings):
             verdict = self._ledger.verdict(gathering, progress, ended=ended, ended_well=ended_well)
-            if verdict == "whole":
+            if verdict == "whole" and not _is_pending(gathering, states):
                 self._settle(gathering, self._upload)
             elif verdict == "torn":
                 self._settle(gathering, _refuse_torn)
         return ended
+
+    def _serve_memory(self, run_dir: Path, *, ended: bool) -> MemoryWriter:
+        if self._memory is None:
+            self._memory = MemoryWriter(self._folder.checkpoint, run_dir)
+            if not ended:
+                self._memory.start()
+        if ended:
+            self._memory.finish()
+        return self._memory
 
     def _read_journal(self, run_dir: Path) -> None:
         before = dict(self._offsets)
@@ -96,6 +120,7 @@ class Worker:
         """Announce a checkpoint, then commit it or say why it failed."""
         from periflow_sdk.api.models import CheckpointCommit, CheckpointStart
 
+        trouble = self._measure(gathering)
         announcement = CheckpointStart(
             upload_id=gathering.upload_id,
             step=gathering.step,
@@ -105,6 +130,8 @@ class Worker:
         known = for_ever(lambda: self._api().start_checkpoint(announcement))
         if known.status != "ready":
             try:
+                if trouble is not None:
+                    raise trouble
                 commit = CheckpointCommit(snapshot_id=self._stubborn(lambda: upload(gathering)))
             except (PeriFlowError, OSError) as error:
                 if isinstance(error, SupersededError):
@@ -117,6 +144,16 @@ class Worker:
                 remove_staged(self._folder.checkpoint, part)
         self._ledger.gatherings.remove(gathering)
         self._save()
+
+    def _measure(self, gathering: Gathering) -> PeriFlowError | None:
+        """Learn the sizes of files that were made of states in memory; why one was not."""
+        try:
+            for part in gathering.parts:
+                if part.memory:
+                    part.files = written_sizes(self._folder.checkpoint, part)
+        except PeriFlowError as error:
+            return error
+        return None
 
     def _upload(self, gathering: Gathering) -> str:
         from periflow_sdk.snapshots import upload_files
@@ -155,13 +192,24 @@ class Worker:
         write_json(self._folder / "worker.json", document)
 
 
-def be_humble() -> None:
-    """Give way to the training, end with the supervisor, and allow for many open files."""
+def be_humble(*, is_urgent: bool = False) -> None:
+    """Give way to the training, end with the supervisor, and allow for many open files.
+
+    Args:
+        is_urgent: The node will be taken: give way to nobody.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    os.nice(NICENESS)
+    if not is_urgent:
+        os.nice(NICENESS)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _is_pending(gathering: Gathering, states: MemoryWriter) -> bool:
+    return any(
+        part.memory and states.is_pending(part.rank, part.memory) for part in gathering.parts
+    )
 
 
 def _refuse_torn(gathering: Gathering) -> str:
@@ -180,11 +228,14 @@ def _patience(error: Exception) -> int:
     return _STORE_TRIES if getattr(error, "code", "") == "transfer_failed" else _TRIES
 
 
-def run_worker(folder: NodeFolder, url: str, token: Path, supervisor: int) -> int:
+def run_worker(
+    folder: NodeFolder, url: str, token: Path, supervisor: int, *, is_urgent: bool = False
+) -> int:
     """The worker process; 0 when all is settled, or nothing more is wanted of it.
 
     Args:
         supervisor: The pid of the process that started it; without that one it leaves.
+        is_urgent: The node will be taken: work at normal priority, and look more often.
     """
 
     def connect() -> ApiClient:
@@ -192,11 +243,11 @@ def run_worker(folder: NodeFolder, url: str, token: Path, supervisor: int) -> in
 
         return ApiClient(url, token.read_text(encoding="utf-8").strip())
 
-    be_humble()
+    be_humble(is_urgent=is_urgent)
     if os.getppid() != supervisor:
         return 0
     try:
-        Worker(folder, connect).run()
+        Worker(folder, connect, is_urgent=is_urgent).run()
     except SupersededError as error:
         _log.info("%s", error)
     return 0
