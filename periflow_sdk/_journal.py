@@ -41,8 +41,7 @@ class Journal(MetricLog):
         self._folder = folder
         self._rank = rank
         self.file = AppendFile(self._open_segment, segment_bytes)
-        shape = ('{"t":"metric","s":', ',"w":', ',"m":{', "}}\n")
-        super().__init__(shape, self.file.append)
+        super().__init__('{"t":"metric","s":%d,"w":%de-3,"m":{', "}}\n", self.file.append)
 
     def step(self, step: int, nanoseconds: int) -> None:
         """Record that a step is finished, and how long it took."""
@@ -148,9 +147,8 @@ class LocalLog(MetricLog):
                 ) from None
             self.file = AppendFile(self._open)
         # Ours come first: where a user has a "step" or a "time", readers take the last.
-        shape = ('{"step":', ',"time":', ",", "}\n")
         append = self.file.append if self.file is not None else _forget
-        super().__init__(shape, append)
+        super().__init__('{"step":%d,"time":%de-3,', "}\n", append)
 
     def step(self, step: int, nanoseconds: int) -> None:
         """Nothing to keep."""
