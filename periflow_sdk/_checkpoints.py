@@ -28,6 +28,7 @@ class Checkpoints:
             record is lost; None outside a job, where nothing is uploaded.
         restored: The checkpoint this attempt starts from.
         memory: Takes states in memory; None where every file is written on this thread.
+        keeps_notes: Notes beside the checkpoints say which is the newest, as outside a job.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Checkpoints:
         record: Record | None,
         restored: Path | None = None,
         memory: MemoryStage | None = None,
+        keeps_notes: bool = False,
     ) -> None:
         self.failed = 0
         self.written_by_training = 0
@@ -45,6 +47,7 @@ class Checkpoints:
         self._folder = folder
         self._rank = rank
         self._record = record
+        self._keeps_notes = keeps_notes or record is None
         self._newest = restored
         self._memory = memory
         self._refusal: str | None = None
@@ -99,8 +102,9 @@ class Checkpoints:
                     return self._publish(upload_id, step, save_type, staged, number)
                 self.written_by_training += 1
             self._write(write, state, target)
-            if self._record is None:
+            if self._keeps_notes:
                 self._remember(relative, step)
+            if self._record is None:
                 return Upload(upload_id, step, 0, None)
             staged = self._folder.link(target, upload_id)
         except (OSError, UnicodeError) as error:
@@ -110,7 +114,7 @@ class Checkpoints:
 
     def latest(self) -> tuple[Path, int | None] | None:
         """The newest checkpoint on this disk; with its step where nobody else knows it."""
-        if self._record is not None:
+        if not self._keeps_notes:
             if self._memory is not None and self._newest is not None:
                 self._memory.wait(_WRITTEN_SECONDS, self._newest)
             if self._newest is None or not self._newest.exists():

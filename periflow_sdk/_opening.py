@@ -16,6 +16,7 @@ from ._session import Session
 from ._staging import CheckpointFolder
 from .environment import (
     JobEnvironment,
+    attach_environment,
     home,
     job_environment,
     local_checkpoint_dir,
@@ -26,9 +27,12 @@ from .errors import UsageError
 
 
 def open_session(
-    total_train_steps: object, local_log_name: str | os.PathLike[str] | None, config: object
+    total_train_steps: object,
+    local_log_name: str | os.PathLike[str] | None,
+    config: object,
+    attach: bool | None = None,
 ) -> Session:
-    """Start a run: in the job this process belongs to, or a local one outside a job.
+    """Start a run: in the job this process belongs to, else an attached or a local one.
 
     Raises:
         UsageError: An argument is wrong, or the local log cannot be written.
@@ -36,38 +40,49 @@ def open_session(
     total_steps = _whole_steps(total_train_steps)
     config_text = None if config is None else _config_text(config)
     environment = job_environment()
+    mode = "job"
+    if environment is None and (attach or (attach is None and attach_environment().is_wanted)):
+        from ._attach import attach_run
+
+        environment, mode = attach_run(is_demanded=bool(attach)), "attached"
     if environment is None:
         return _open_local(total_steps, local_log_name)
-    return _open_in_job(environment, total_steps, config_text)
+    return _open_in_job(environment, total_steps, config_text, mode)
 
 
-def _open_in_job(environment: JobEnvironment, total_steps: int, config: str | None) -> Session:
+def _open_in_job(
+    environment: JobEnvironment, total_steps: int, config: str | None, mode: str
+) -> Session:
     rank, first_step = environment.rank, environment.processed_steps
     folder = environment.run_dir / f"rank-{rank}"
     journal = Journal(folder, rank)
     journal.init(first_step, total_steps, environment.world_size, environment.node_rank)
     if config is not None:
         journal.config(first_step, config)
+    from ._notice import Notice
+
+    notice = None
     try:
         progress = control_words.shared_words(str(folder / "progress"))
         control = control_words.shared_words(str(folder / "control"))
+        # Beside an attached run nobody decides on emergency saves: a SIGTERM is what it was.
+        notice = Notice(progress, control) if mode == "job" else None
     except OSError as error:
         say(f"progress is not reported ({error.strerror}); training goes on.")
         progress, control = control_words.private_words(), control_words.private_words()
     return Session(
-        mode="job",
+        mode=mode,
         log=journal,
-        checkpoints=_job_checkpoints(environment, journal.checkpoint),
+        checkpoints=(_attached_checkpoints if mode == "attached" else _job_checkpoints)(
+            environment, journal.checkpoint
+        ),
         progress=progress,
         control=control,
-    from ._notice import Notice
-
-    notice = None
         rank=rank,
         world_size=environment.world_size,
         total_steps=total_steps,
-        notice = Notice(progress, control)
         first_step=first_step,
+        notice=notice,
     )
 
 
@@ -82,7 +97,6 @@ def _open_local(total_steps: int, local_log_name: str | os.PathLike[str] | None)
     if rank == 0:
         _mention_jobs()
     return Session(
-        notice=notice,
         mode="local",
         log=log,
         checkpoints=_local_checkpoints(rank),
@@ -114,6 +128,12 @@ def _job_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints
     return Checkpoints(folder, rank=rank, record=record, restored=restored, memory=memory)
 
 
+def _attached_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints:
+    """What lies in the folder is of earlier runs, and found again as outside a job."""
+    folder = CheckpointFolder(local_checkpoint_dir(), is_restored=True)
+    return Checkpoints(folder, rank=environment.rank, record=record, keeps_notes=True)
+
+
 def _local_checkpoints(rank: int) -> Checkpoints:
     return Checkpoints(CheckpointFolder(local_checkpoint_dir()), rank=rank, record=None)
 
@@ -124,7 +144,10 @@ def _mention_jobs() -> None:
     except (OSError, RuntimeError):
         return
     if is_logged_in:
-        say("this run is local; `pf job run -f job.yml -d .` runs the script as a job.")
+        say(
+            "this run is local; PERIFLOW_ATTACH=1 shows it as a job, "
+            "`pf job run -f job.yml -d .` runs it as one."
+        )
 
 
 def _whole_steps(total: object) -> int:

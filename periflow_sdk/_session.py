@@ -32,13 +32,13 @@ class Status:
     """How a run is doing, as status() found it.
 
     Attributes:
-        mode: ``"job"`` or ``"local"``.
+        mode: ``"job"``, ``"attached"`` or ``"local"``.
         rank: The rank of this process.
         world_size: The number of ranks.
         step: The step being done, or the last one done.
         total_steps: What init() was told, or None.
-        lost_records: Records that could not be written to the disk.
         is_complete: Whether all planned steps are done; False if their number is not known.
+        lost_records: Records that could not be written to the disk.
         pending_values: Metric values that have not arrived from a GPU.
         failed_uploads: Checkpoints that could not be staged.
         saves_by_training: Checkpoints that save_checkpoint() wrote to the disk itself, because
@@ -49,10 +49,10 @@ class Status:
     __slots__ = (
         "error",
         "failed_uploads",
+        "is_complete",
         "lost_records",
         "mode",
         "pending_values",
-        "is_complete",
         "rank",
         "saves_by_training",
         "step",
@@ -67,12 +67,12 @@ class Status:
         self.world_size = session.world_size
         self.step = session.current_step()
         self.total_steps = session.total_steps or None
+        self.is_complete = session.is_complete()
         self.lost_records = file.lost if file is not None else 0
         self.pending_values = len(session.log.late.waiting)
         self.failed_uploads = session.checkpoints.failed
         self.saves_by_training = session.checkpoints.written_by_training
         self.error = (file.error if file is not None else None) or session.checkpoints.error
-        self.is_complete = session.is_complete()
 
     def __repr__(self) -> str:
         return f"Status({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
@@ -91,12 +91,12 @@ class Session:
         world_size: The number of ranks.
         total_steps: The planned number of steps; 0 if unknown.
         first_step: The step that is done already.
+        notice: Reports a SIGTERM, in a job.
     """
 
     def __init__(
         self,
         *,
-        notice: Reports a SIGTERM, in a job.
         mode: str,
         log: Journal | LocalLog,
         checkpoints: Checkpoints,
@@ -106,35 +106,35 @@ class Session:
         world_size: int,
         total_steps: int,
         first_step: int,
+        notice: Notice | None = None,
     ) -> None:
         self.mode = mode
         self.log = log
         self.checkpoints = checkpoints
         self.rank = rank
-        notice: Notice | None = None,
         self.world_size = world_size
         self.total_steps = total_steps
         self._progress = progress
         self._control = control
+        self._agreement = Agreement(progress, control)
+        self._notice = notice
         self._first_step = self._step = first_step
         self._started_at: int | None = None
         self._is_forked = False
         control_words.begin(progress, total_steps=total_steps, first_step=first_step)
+        if notice is not None:
+            notice.install()
 
-        self._agreement = Agreement(progress, control)
-        self._notice = notice
     def start_step(self) -> None:
         if self._started_at is not None:
             raise UsageError(
                 f"start_step() was called twice; step {self._step} has not ended",
-        if notice is not None:
-            notice.install()
                 hint="call pf.end_step() first, or use `with pf.train_step():`",
             )
-        step = self._step = self._step + 1
-        self._progress[_STARTED] = step
         if self._control[_EMERGENCY]:
             self._agreement.before_next(self._step)
+        step = self._step = self._step + 1
+        self._progress[_STARTED] = step
         self._started_at = _clock()
 
     def end_step(self) -> None:
@@ -221,7 +221,10 @@ class Session:
     def leave_to_parent(self) -> None:
         """After a fork, in the child: the journal and the words are the parent's."""
         self._is_forked = True
+        if self._notice is not None:
+            self._notice.remove()
         self._progress = control_words.private_words()
+        self._agreement = Agreement(self._progress, control_words.private_words())
         self.log.abandon("a forked process has no run of its own; call pf.init() in it")
         self.checkpoints.abandon("this is a forked process; call pf.init() in it")
 
@@ -231,6 +234,3 @@ class Session:
     def _was_complete(self) -> bool:
         """Whether there was nothing left to do when the run began."""
         return 0 < self.total_steps <= self._first_step
-        if self._notice is not None:
-            self._notice.remove()
-        self._agreement = Agreement(self._progress, control_words.private_words())

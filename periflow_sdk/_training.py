@@ -53,7 +53,8 @@ def init(
 ) -> None:
     """Start the run. Call it once, before the first step, in every rank.
 
-    In a job the run is recorded for the platform; outside a job nothing leaves this machine.
+    In a job the run is recorded for the platform; outside a job nothing leaves this machine,
+    unless the run is attached.
     A second call finishes the first run and starts another.
 
     Args:
@@ -64,10 +65,13 @@ def init(
             appended to; rank R > 0 writes ``<name>.rank<R>``. Ignored in a job.
         config: Hyperparameters to show with the job: a mapping, or an object with attributes
             such as ``argparse.Namespace``. What JSON does not have is kept as text.
-        attach: Not available yet; only None and False are accepted.
+        attach: Outside a job, show the run as a job of the current project: True needs a login
+            (`pf login`), False stays local, None does what PERIFLOW_ATTACH=1 says. An agent
+            beside the script sends metrics and checkpoints; what the script prints stays here.
 
     Raises:
-        UsageError: An argument is wrong, or the local log cannot be written.
+        UsageError: An argument is wrong, the local log cannot be written, or attach=True
+            without a login.
 
     Example:
         >>> import periflow_sdk as pf
@@ -76,17 +80,12 @@ def init(
     """
     if unknown:
         raise _unknown_argument(next(iter(unknown)))
-    if attach:
-        raise UsageError(
-            "init(attach=True) is not available yet",
-            hint="run the script with `pf job run`, or leave attach out",
-        )
     from ._opening import open_session
 
     global _run
     goes_on = isinstance(_run, _NoRun) and _run.was_asked_for_latest
     finish()
-    _run = open_session(total_train_steps, local_log_name, config)
+    _run = open_session(total_train_steps, local_log_name, config, attach)
     if goes_on:
         _run.latest_checkpoint()
     _hook_process()
