@@ -75,10 +75,14 @@ class Gathering:
 
 @dataclass
 class Ledger:
-    """Checkpoints that are not settled yet, in the order of their first parts."""
+    """Checkpoints that are not settled yet, in the order of their first parts.
+
+    ``kept`` are those that could not be sent and may be, later.
+    """
 
     gatherings: list[Gathering] = field(default_factory=list)
     broken_records: int = 0
+    kept: list[Gathering] = field(default_factory=list)
 
     def read(self, rank: int, lines: bytes) -> None:
         """Take the checkpoint records out of whole journal lines of a rank.
@@ -150,6 +154,17 @@ class Ledger:
                 return
         self.gatherings.append(Gathering(step, save_type, [part]))
 
+    def keep(self, gathering: Gathering) -> None:
+        """Remember one that could not be sent."""
+        if gathering not in self.kept:
+            self.kept.append(gathering)
+
+    def forget(self, gathering: Gathering) -> None:
+        """It is settled."""
+        for group in (self.gatherings, self.kept):
+            if gathering in group:
+                group.remove(gathering)
+
     def to_document(self) -> dict[str, Any]:
         """As it is kept in worker.json."""
         return asdict(self)
@@ -157,10 +172,19 @@ class Ledger:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Ledger:
         """Back from worker.json."""
-        return cls(list(_gatherings(document)), int(document.get("broken_records", 0)))
+        return cls(
+            list(_gatherings(document.get("gatherings", []))),
+            int(document.get("broken_records", 0)),
+            list(_gatherings(document.get("kept", []))),
+        )
 
 
-def _gatherings(document: Mapping[str, Any]) -> Iterator[Gathering]:
-    for item in document.get("gatherings", []):
+def is_id(name: str) -> bool:
+    """Whether this is how a folder of staged files is named."""
+    return _ID.fullmatch(name) is not None
+
+
+def _gatherings(items: list[dict[str, Any]]) -> Iterator[Gathering]:
+    for item in items:
         parts = [Part(**part) for part in item["parts"]]
         yield Gathering(item["step"], cast("SaveType", item["save_type"]), parts)

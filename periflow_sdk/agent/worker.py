@@ -16,6 +16,12 @@ from typing import TYPE_CHECKING
 from periflow_sdk.agent.checkpoints import Gathering, Ledger
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.journal import segments
+from periflow_sdk.agent.kept import (
+    earlier_attempts,
+    is_deserted,
+    place_of,
+    remove_unkept,
+)
 from periflow_sdk.agent.memory import MemoryWriter
 from periflow_sdk.agent.patience import (
     Backoff,
@@ -25,6 +31,7 @@ from periflow_sdk.agent.patience import (
     is_passing,
 )
 from periflow_sdk.agent.progress import read_progress
+from periflow_sdk.agent.rundir import remove_run_dir
 from periflow_sdk.agent.staged import remove_staged, staged_files, written_sizes
 from periflow_sdk.errors import CheckpointError, PeriFlowError, UnsafePathError
 
@@ -68,6 +75,9 @@ class Worker:
         """
         if self._is_urgent:
             self._prepare()
+        for folder in [] if self._is_urgent else earlier_attempts(self._folder):
+            if is_deserted(folder):
+                Worker(folder, self._api).settle_rest()
         while not self._round():
             time.sleep(_URGENT_SECONDS if self._is_urgent else _INTERVAL_SECONDS)
         self._save(complete=True)
@@ -77,6 +87,30 @@ class Worker:
         import periflow_sdk.snapshots  # noqa: F401
 
         self._api()
+
+    def settle_rest(self) -> None:
+        """Send what a dead attempt of this node has left whole.
+
+        Raises:
+            SupersededError: the living attempt may commit nothing more.
+        """
+        run_dir = Path((read_json(self._folder / "state.json") or {}).get("run_dir") or "/nowhere")
+        progress = read_progress(run_dir)
+        self._serve_memory(run_dir, ended=True)
+        self._read_journal(run_dir)
+        # Without the words of its ranks nobody knows whether a checkpoint is whole.
+        whole = [
+            gathering
+            for gathering in self._ledger.gatherings
+            if progress
+            and self._ledger.verdict(gathering, progress, ended=True, ended_well=False) == "whole"
+        ]
+        for gathering in [*self._ledger.kept, *whole]:
+            self._settle(gathering, self._upload)
+        self._save(complete=True)
+        remove_unkept(self._folder)
+        if run_dir.name != "nowhere":
+            remove_run_dir(run_dir)
 
     def _round(self) -> bool:
         """Settle what can be settled now; True when nothing more can come."""
@@ -137,13 +171,23 @@ class Worker:
                 if isinstance(error, SupersededError):
                     raise
                 _log.error("the checkpoint of step %s failed: %s", gathering.step, error)
-                commit = CheckpointCommit(failure=str(error).rstrip(".")[:500])
+                commit = CheckpointCommit(failure=self._failure(gathering, error))
             known = for_ever(lambda: self._api().commit_checkpoint(gathering.upload_id, commit))
         if known.status == "ready":
             for part in gathering.parts:
                 remove_staged(self._folder.checkpoint, part)
-        self._ledger.gatherings.remove(gathering)
+            self._ledger.forget(gathering)
+        elif gathering in self._ledger.gatherings:
+            self._ledger.gatherings.remove(gathering)
         self._save()
+
+    def _failure(self, gathering: Gathering, error: PeriFlowError | OSError) -> str:
+        """Why a checkpoint is not there, and where its files are if it can be sent later."""
+        reason = str(error).rstrip(".")[:500]
+        if _is_final(error):
+            return reason
+        self._ledger.keep(gathering)
+        return f"{reason}; kept in {place_of(self._folder, gathering)}"
 
     def _measure(self, gathering: Gathering) -> PeriFlowError | None:
         """Learn the sizes of files that were made of states in memory; why one was not."""
