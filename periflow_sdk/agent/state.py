@@ -26,7 +26,6 @@ class State:
         training: What training.json said.
         log_offset: Bytes of output.log that the server has.
         journal_offsets: The same for each "<rank>/<segment>".
-        restored_step: The step of what was restored; None where nothing was.
         notice: What the training is to end for; None while it is not.
         noticed_at: When that was said, in unix seconds.
         deadline: Unix seconds after which the training is killed.
@@ -44,7 +43,6 @@ class State:
     training: dict[str, float | str] | None = None
     log_offset: int = 0
     journal_offsets: dict[str, int] = field(default_factory=dict)
-    restored_step: int | None = None
     notice: Notice | None = None
     noticed_at: float = 0.0
     deadline: float = 0.0
