@@ -17,6 +17,25 @@ from periflow_sdk.api.models import AgentFinish, AgentOrders
 from periflow_sdk.errors import PeriFlowError
 
 
+class CountingClient(ApiClient):
+    """A client that knows how much it has sent: what was there already does not count."""
+
+    journal_bytes = 0
+    log_bytes = 0
+
+    def ship_journal(self, rank: int, segment: str, offset: int, lines: bytes) -> int:
+        """See ApiClient."""
+        accepted = super().ship_journal(rank, segment, offset, lines)
+        self.journal_bytes += accepted - offset
+        return accepted
+
+    def ship_log(self, offset: int, data: bytes) -> int:
+        """See ApiClient."""
+        accepted = super().ship_log(offset, data)
+        self.log_bytes += accepted - offset
+        return accepted
+
+
 class Delivery:
     """Ships journal, output and checkpoints of a folder; ends when told, and when all is there.
 
@@ -37,7 +56,7 @@ class Delivery:
         _write_token(folder, token)
         os.environ["PERIFLOW_URL"] = url
         os.environ["PERIFLOW_TOKEN_FILE"] = str(folder / "token")
-        self._client = ApiClient(url, token, timeout_seconds=20, attempts=1)
+        self._client = CountingClient(url, token, timeout_seconds=20, attempts=1)
         self.reporter = Reporter(self._client, memory, self._obey)
         self._shipper = Shipper(self._client, folder, memory, self._supersede)
         self._worker = WorkerProcess(folder)
@@ -45,7 +64,7 @@ class Delivery:
         self._is_over = False
 
     @property
-    def client(self) -> ApiClient:
+    def client(self) -> CountingClient:
         """Speaks for the node."""
         return self._client
 

@@ -7,6 +7,7 @@ import click
 from periflow_cli.commands.job_log import print_log
 from periflow_cli.commands.job_metric import group as metrics
 from periflow_cli.commands.job_run import run_job
+from periflow_cli.commands.job_sync import sync_job
 from periflow_cli.commands.job_template import group as template
 from periflow_cli.group import Group, Invocation, json_option, yes_option
 
@@ -122,5 +123,6 @@ def preempt_job(invocation: Invocation, /, job: str, grace: float | None, as_jso
     output.hint(f"pf job log -f {told.number}")
 
 
+group.add_command(sync_job)
 group.add_command(template)
 group.add_command(metrics)
