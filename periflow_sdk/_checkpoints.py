@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ._console import say
 from ._memory_stage import MemoryStage
+from ._resume import Candidate, FileMark, marks_of, newest_whole
 from ._staging import STAGING_FOLDER, CheckpointFolder, StagedFile, named_files, normalized
 from ._upload import Upload
 from ._writer import writer_of
 from .errors import UsageError
 
 Record = Callable[[int, str, str, str, list[StagedFile], int], bool]
+_REMEMBERED = 5  # checkpoints that may be fallen back to
 _WRITTEN_SECONDS = 60.0  # how long a file may take from memory to the disk
 
 
@@ -37,7 +41,7 @@ class Checkpoints:
         *,
         rank: int,
         record: Record | None,
-        restored: Path | None = None,
+        restored: Candidate | None = None,
         memory: MemoryStage | None = None,
         keeps_notes: bool = False,
     ) -> None:
@@ -48,7 +52,8 @@ class Checkpoints:
         self._rank = rank
         self._record = record
         self._keeps_notes = keeps_notes or record is None
-        self._newest = restored
+        self._restored = restored
+        self._own: list[Path] = []
         self._memory = memory
         self._refusal: str | None = None
         if record is not None and folder is None:
@@ -58,6 +63,10 @@ class Checkpoints:
         """Upload nothing from now on, for this reason."""
         self._refusal = reason
         self._memory = None
+
+    def _saved(self, path: Path) -> None:
+        """Remember a checkpoint of this process, newest last."""
+        self._own = [*(own for own in self._own if own != path), path][-_REMEMBERED:]
 
     def settle(self, seconds: float) -> None:
         """Wait for the files of states in memory, so that they are there for who comes next."""
@@ -83,7 +92,7 @@ class Checkpoints:
             staged = folder.stage(files, root, upload_id)
         except (OSError, UnicodeError) as error:
             return self._fail(upload_id, step, _reason(error))
-        self._newest = named or _top_entry(folder.path, files)
+        self._saved(named or _top_entry(folder.path, files))
         return self._publish(upload_id, step, save_type, staged)
 
     def save(self, state: object, name: str, file_format: str, step: int, save_type: str) -> Upload:
@@ -98,7 +107,7 @@ class Checkpoints:
             if file_format == "torch" and self._memory is not None and self._memory.is_served():
                 number, staged = self._take(self._memory, state, relative, upload_id)
                 if number:
-                    self._newest = target
+                    self._saved(target)
                     return self._publish(upload_id, step, save_type, staged, number)
                 self.written_by_training += 1
             self._write(write, state, target)
@@ -109,19 +118,25 @@ class Checkpoints:
             staged = self._folder.link(target, upload_id)
         except (OSError, UnicodeError) as error:
             return self._fail(upload_id, step, _reason(error))
-        self._newest = target
+        self._saved(target)
         return self._publish(upload_id, step, save_type, staged)
 
     def latest(self) -> tuple[Path, int | None] | None:
-        """The newest checkpoint on this disk; with its step where nobody else knows it."""
-        if not self._keeps_notes:
-            if self._memory is not None and self._newest is not None:
-                self._memory.wait(_WRITTEN_SECONDS, self._newest)
-            if self._newest is None or not self._newest.exists():
-                return None
-            return self._newest, None
-        found = [self._recall(rank) for rank in {self._rank: None, 0: None}]
-        return max((entry for entry in found if entry), key=lambda entry: entry[1], default=None)
+        """The newest whole checkpoint on this disk; with its step where nobody else knows it.
+
+        Raises:
+            CheckpointError: There are some, and none is whole.
+        """
+        if self._keeps_notes:
+            notes = [note for rank in {self._rank: None, 0: None} for note in self._recall(rank)]
+            candidates = sorted(notes, key=lambda note: note.step or 0, reverse=True)
+        else:
+            if self._memory is not None and self._own:
+                self._memory.wait(_WRITTEN_SECONDS, self._own[-1])
+            candidates = [Candidate(path) for path in reversed(self._own) if path.exists()]
+            candidates += [self._restored] if self._restored is not None else []
+        found = newest_whole(candidates)
+        return (found.path, found.step) if found else None
 
     def _take(
         self, memory: MemoryStage, state: object, relative: PurePosixPath, upload_id: str
@@ -192,20 +207,36 @@ class Checkpoints:
         return self._folder.path / STAGING_FOLDER / f"latest-rank{rank}.json"
 
     def _remember(self, relative: PurePosixPath, step: int) -> None:
+        assert self._folder is not None
         note = self._note_path(self._rank)
         note.parent.mkdir(exist_ok=True)
+        (mark,) = marks_of([self._folder.path / relative]).values()
+        older = [known for known in _notes(note) if known.get("path") != str(relative)]
+        entry = {"path": str(relative), "step": step, "size": mark.size, "mtime_ns": mark.mtime_ns}
         temporary = note.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"path": str(relative), "step": step}))
+        temporary.write_text(json.dumps({"newest_first": [entry, *older][:_REMEMBERED]}))
         temporary.replace(note)
 
-    def _recall(self, rank: int) -> tuple[Path, int] | None:
+    def _recall(self, rank: int) -> list[Candidate]:
+        """Checkpoints that a rank saved outside a job and that were not deleted since."""
         assert self._folder is not None
-        try:
-            note = json.loads(self._note_path(rank).read_text())
-            path, step = self._folder.path / _checked_name(note["path"]), int(note["step"])
-        except (OSError, ValueError, KeyError, TypeError, UsageError):
-            return None
-        return (path, step) if path.exists() else None
+        found = []
+        for note in _notes(self._note_path(rank)):
+            with contextlib.suppress(ValueError, KeyError, TypeError, UsageError):
+                path = self._folder.path / _checked_name(note["path"])
+                mark = FileMark(int(note["size"]), int(note["mtime_ns"]))
+                marks = {path: mark} if path.is_file() else {}
+                if path.exists():
+                    found.append(Candidate(path, int(note["step"]), marks))
+        return found
+
+
+def _notes(path: Path) -> list[dict[str, Any]]:
+    try:
+        notes = json.loads(path.read_text())["newest_first"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [note for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
 
 
 def _new_id() -> str:

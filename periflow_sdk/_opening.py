@@ -12,6 +12,7 @@ from ._checkpoints import Checkpoints, Record
 from ._console import say
 from ._journal import Journal, LocalLog
 from ._memory_stage import WORKER_LOCK, MemoryStage
+from ._resume import Candidate, newest_whole, restored_candidate
 from ._session import Session
 from ._staging import CheckpointFolder
 from .environment import (
@@ -113,19 +114,27 @@ def find_latest_checkpoint() -> Path | None:
     """The checkpoint to resume from, before a run has started."""
     environment = job_environment()
     if environment is not None:
-        restored = environment.restored_checkpoint
-        return restored if restored is not None and restored.exists() else None
+        restored = _restored(environment)
+        whole = newest_whole([restored] if restored else [])
+        return whole.path if whole else None
     found = _local_checkpoints(process_rank()).latest()
     return found[0] if found else None
 
 
 def _job_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints:
-    restored = environment.restored_checkpoint
+    restored = _restored(environment)
     directory = environment.checkpoint_dir
     folder = CheckpointFolder(directory, is_restored=restored is not None) if directory else None
     rank = environment.rank
     memory = MemoryStage(environment.run_dir / f"rank-{rank}", environment.run_dir / WORKER_LOCK)
     return Checkpoints(folder, rank=rank, record=record, restored=restored, memory=memory)
+
+
+def _restored(environment: JobEnvironment) -> Candidate | None:
+    path = environment.restored_checkpoint
+    if path is None:
+        return None
+    return restored_candidate(path, environment.checkpoint_dir, environment.run_dir)
 
 
 def _attached_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints:

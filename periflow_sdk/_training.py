@@ -30,8 +30,9 @@ class _NoRun:
         """Where to resume from is often asked first: a framework takes it as an argument."""
         from ._opening import find_latest_checkpoint
 
+        found = find_latest_checkpoint()
         self.was_asked_for_latest = True
-        return find_latest_checkpoint()
+        return found
 
     def __getattr__(self, name: str) -> Never:
         if name.startswith("__"):  # whoever inspects the module is not a script

@@ -14,6 +14,7 @@ from periflow_sdk.agent.kept import remove_stale
 from periflow_sdk.agent.mounts import Layout, layout
 from periflow_sdk.agent.patience import for_ever
 from periflow_sdk.agent.preparation import Preparation, in_background
+from periflow_sdk.agent.restored import note_restored
 from periflow_sdk.agent.runtimes import Choice, begin_choice
 from periflow_sdk.agent.state import StateFile
 from periflow_sdk.agent.training import Training
@@ -66,6 +67,7 @@ class Launcher:
             return False
         memory.state.restored = prepared.name if prepared else None
         if prepared:
+            note_restored(self._folder.checkpoint, self._run_dir)
             self._assignment = self._assignment.model_copy(update={"restore": prepared.point})
         choice = choose()
         memory.state.runtime = choice.runtime.name
