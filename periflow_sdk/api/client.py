@@ -215,17 +215,19 @@ class ApiClient:
         number: int | str,
         name: str,
         *,
-        rank: int = 0,
+        rank: int | None = 0,
         max_points: int | None = None,
         last: int | None = None,
     ) -> m.MetricSeries:
         """One metric of one rank.
 
         Args:
+            rank: Of which rank; None for the mean over all ranks at each step.
             max_points: Downsample to at most about this many (min and max of each pixel column).
             last: Only the last so many points.
         """
-        params: dict[str, Any] = {"name": name, "rank": rank}
+        params: dict[str, Any] = {"name": name}
+        params |= {"mean": True} if rank is None else {"rank": rank}
         if max_points is not None:
             params["max_points"] = max_points
         if last is not None:

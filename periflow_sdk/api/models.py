@@ -404,12 +404,13 @@ class MetricName(Wire):
 class MetricSeries(Wire):
     """One metric of one rank, newest attempt first where attempts overlap.
 
+    ``rank`` is None for the mean over the ranks at each step.
     ``steps``, ``times`` (unix seconds) and ``values`` have one length. NaN and infinities are the
     strings "NaN", "Infinity" and "-Infinity".
     """
 
     name: str
-    rank: int
+    rank: int | None
     steps: list[int]
     times: list[float]
     values: list[float | str]

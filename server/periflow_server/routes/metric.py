@@ -39,14 +39,21 @@ def metric_series(
     rank: Annotated[int, Query(ge=-(1 << 20))] = 0,
     max_points: Annotated[int | None, Query(ge=2)] = None,
     last: Annotated[int | None, Query(ge=1)] = None,
+    mean: bool = False,
 ) -> Response:
-    """One metric of one rank; downsampled to about ``max_points``, or only the ``last`` points."""
+    """One metric of one rank, or the ``mean`` of all ranks at each step.
+
+    Downsampled to about ``max_points``, or only the ``last`` points.
+    """
     with database.read() as session:
         row, _ = jobs.find(session, access.project_id, job)
-        points = service.series(session, row.id, name, rank, max_points=max_points, last=last)
+        if mean:
+            points = service.mean(session, row.id, name, max_points=max_points, last=last)
+        else:
+            points = service.series(session, row.id, name, rank, max_points=max_points, last=last)
     document = {
         "name": name,
-        "rank": rank,
+        "rank": None if mean else rank,
         "steps": points.steps.tolist(),
         "times": points.times.tolist(),
         "values": service.json_values(points),

@@ -19,6 +19,7 @@ from periflow_server.services.points import (
     Kind,
     Points,
     downsample,
+    mean_by_step,
     unpack,
     unpack_together,
 )
@@ -95,6 +96,37 @@ def series(
         points = _overview(session, row, parts)
     else:
         points = _whole(session, row, parts)
+    if last is not None:
+        points = points.slice(max(0, len(points) - last), len(points))
+    return points if max_points is None else downsample(points, max_points)
+
+
+def mean(
+    session: Session,
+    job_id: str,
+    name: str,
+    *,
+    max_points: int | None = None,
+    last: int | None = None,
+) -> Points:
+    """One metric as the mean of what the ranks gave at each step, in the order of the steps.
+
+    Args:
+        max_points: Downsample to at most about so many, keeping the extremes.
+        last: Only the last so many steps (before downsampling).
+
+    Raises:
+        NotFoundError: no rank has given numbers of this name (``metric_not_found``).
+    """
+    rows = db.series_of(session, job_id)
+    ranks = [r.rank for r in rows if (r.name, r.kind) == (name, "number") and r.rank >= 0]
+    if not ranks:
+        raise NotFoundError(
+            f"This job has no numbers {name!r} to take the mean of.",
+            code="metric_not_found",
+            hint="Run `pf job metrics list`.",
+        )
+    points = mean_by_step([series(session, job_id, name, rank) for rank in ranks])
     if last is not None:
         points = points.slice(max(0, len(points) - last), len(points))
     return points if max_points is None else downsample(points, max_points)
