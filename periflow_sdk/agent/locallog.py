@@ -41,15 +41,15 @@ def sync_local_log(client: ApiClient, project: str, path: Path) -> Synced:
     logs = {0: path, **_other_ranks(path)}
     memory = _memory(path, project, len(logs))
     grant = client.attach_job(memory["project_id"], _request(path, memory))
-    shipped = 0
-    with CountingClient(client.url, grant.token, attempts=4) as agent:
+    agent = CountingClient(client.url, grant.token)
+    with agent:
         for rank, log in logs.items():
             _ship(agent, rank, journal_of(log))
         agent.finish_attempt(AgentFinish(outcome="exited", exit_code=0))
-        shipped = agent.journal_bytes
     memory.update(job=grant.job.number, head=_head(path))
     write_json(_memory_path(path), memory)
-    return Synced(client.job(memory["project_id"], grant.job.number), journal_bytes=shipped)
+    job = client.job(memory["project_id"], grant.job.number)
+    return Synced(job, journal_bytes=agent.journal_bytes)
 
 
 def journal_of(log: Path) -> Iterator[bytes]:

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     import psutil
 
     from periflow_sdk.api.client import ApiClient
+    from periflow_sdk.api.models import NodeSystem
 
 _log = logging.getLogger(__name__)
+_FIRST_SECONDS = 1.0
 INTERVAL_SECONDS = 5.0
 
 
@@ -76,16 +78,18 @@ class Observer:
         self._client = client
 
     def stop(self) -> None:
-        """Measure a last time, and end."""
+        """Measure nothing more."""
         self._stopped.set()
-        self._threads[1].join(1.0)
 
     def _describe(self) -> None:
         try:
-            system = node_system(self._python, self._variables, self._code)
+            # The machine at once, for jobs that are over soon; then what its Python takes time for.
+            for python in dict.fromkeys((None, self._python)):
+                self._report(node_system(python, self._variables, self._code))
         except Exception:  # a machine that cannot be described still runs the job
             _log.exception("the system could not be described")
-            return
+
+    def _report(self, system: NodeSystem) -> None:
         backoff = Backoff()
         while True:
             client = self._client
@@ -107,12 +111,11 @@ class Observer:
             _log.warning("the system is not measured: %s", error)
             return
         try:
-            while True:
-                is_last = self._stopped.is_set()
+            pause = _FIRST_SECONDS
+            while not self._stopped.is_set():
                 os.write(file, self._record())
-                if is_last:
-                    return
-                self._stopped.wait(INTERVAL_SECONDS)
+                self._stopped.wait(pause)
+                pause = INTERVAL_SECONDS
         except Exception:  # nor does one that cannot be measured
             _log.exception("the system is not measured any more")
         finally:

@@ -14,6 +14,7 @@ from periflow_sdk.agent.emergency import Emergency
 from periflow_sdk.agent.ending import clean_up, finish_report
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
 from periflow_sdk.agent.launch import Launcher
+from periflow_sdk.agent.observer import Observer
 from periflow_sdk.agent.patience import SupersededError, for_ever
 from periflow_sdk.agent.progress import read_progress
 from periflow_sdk.agent.reporter import Reporter
@@ -82,8 +83,25 @@ class Supervisor:
             self._launch(assignment, run_dir)
         else:
             self._reporter.start()
-        end = self._watch() if training.was_started() else None
+        end = None
+        if training.was_started():
+            observer = self._observe(assignment, run_dir)
+            end = self._watch()
+            observer.stop()
         self._finish(end, run_dir)
+
+    def _observe(self, assignment: Assignment, run_dir: Path) -> Observer:
+        shell = assignment.shell
+        observer = Observer(
+            run_dir,
+            self._training.processes,
+            python=shell.python,
+            variables=shell.variables,
+            node=assignment.node_rank,
+        )
+        observer.report_to(self._client)
+        observer.start()
+        return observer
 
     def _assignment(self) -> Assignment:
         kept = read_json(self._folder / "assignment.json")

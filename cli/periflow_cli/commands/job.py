@@ -46,16 +46,23 @@ def list_jobs(invocation: Invocation, /, limit: int, as_json: bool) -> None:
 
 @group.command("view")
 @click.argument("job")
+@click.option("--system", is_flag=True, help="Show the machines, the packages and the code.")
 @json_option
 @click.pass_obj
-def view_job(invocation: Invocation, /, job: str, as_json: bool) -> None:
+def view_job(invocation: Invocation, /, job: str, system: bool, as_json: bool) -> None:
     """Show a job: progress, attempts, events, checkpoints; the end of its log if it failed."""
     from periflow_cli.jobs import find_job, show_job
 
     output = invocation.output
-    found = find_job(invocation.connect(), job)
+    connection = invocation.connect()
+    found = find_job(connection, job)
     if as_json:
         output.json(found)
+        return
+    if system:
+        from periflow_cli.system import show_system
+
+        show_system(output, connection, found)
         return
     show_job(output, found)
     if any(each.status == "ready" for each in found.checkpoints):
