@@ -12,6 +12,7 @@ from typing import Any
 from ._console import say
 from ._memory_stage import MemoryStage
 from ._resume import Candidate, FileMark, marks_of, newest_whole
+from ._sharded import ShardedSaves, ShardRecord, is_sharded
 from ._staging import STAGING_FOLDER, CheckpointFolder, StagedFile, named_files, normalized
 from ._upload import Upload
 from ._writer import writer_of
@@ -32,7 +33,9 @@ class Checkpoints:
             record is lost; None outside a job, where nothing is uploaded.
         restored: The checkpoint this attempt starts from.
         memory: Takes states in memory; None where every file is written on this thread.
+        run_dir: Where a worker may offer to hold files until it has copied them.
         keeps_notes: Notes beside the checkpoints say which is the newest, as outside a job.
+        record_shard: Records a part of a sharded checkpoint; None outside a job.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Checkpoints:
         record: Record | None,
         restored: Candidate | None = None,
         memory: MemoryStage | None = None,
+        run_dir: Path | None = None,
         keeps_notes: bool = False,
+        record_shard: ShardRecord | None = None,
     ) -> None:
         self.failed = 0
         self.written_by_training = 0
@@ -55,6 +60,9 @@ class Checkpoints:
         self._restored = restored
         self._own: list[Path] = []
         self._memory = memory
+        self._run_dir = run_dir
+        self._record_shard = record_shard
+        self._sharded: ShardedSaves | None = None
         self._refusal: str | None = None
         if record is not None and folder is None:
             self._refusal = "the job has no checkpoint folder (CKPT_DIR is not set)"
@@ -89,14 +97,32 @@ class Checkpoints:
             return Upload(upload_id, step, 0, None)
         root = folder.path if named is None else folder.root_of(named)
         try:
-            staged = folder.stage(files, root, upload_id)
+            staged = self._hold(folder, files, root, upload_id)
+            staged = staged or folder.stage(files, root, upload_id)
         except (OSError, UnicodeError) as error:
             return self._fail(upload_id, step, _reason(error))
         self._saved(named or _top_entry(folder.path, files))
         return self._publish(upload_id, step, save_type, staged)
 
+    def finish(self, seconds: float) -> None:
+        """Wait for a sharded checkpoint that is being written, while its record can be made."""
+        if self._sharded is not None and not self._refusal:
+            self._sharded.finish(seconds)
+
+    def _hold(
+        self, folder: CheckpointFolder, files: list[Path], root: Path, upload_id: str
+    ) -> list[StagedFile]:
+        if self._run_dir is None or root != folder.path:
+            return []
+        try:
+            return folder.hold(files, self._run_dir, upload_id)
+        except (OSError, UnicodeError):  # the copy will say what is wrong
+            return []
+
     def save(self, state: object, name: str, file_format: str, step: int, save_type: str) -> Upload:
         """Write a checkpoint file, atomically, and stage it."""
+        if file_format == "dcp" or (file_format == "torch" and is_sharded(state)):
+            return self._save_sharded(state, _checked_name(name), step, save_type)
         write = writer_of(file_format)
         relative = _checked_name(name)
         upload_id = _new_id()
@@ -120,6 +146,31 @@ class Checkpoints:
             return self._fail(upload_id, step, _reason(error))
         self._saved(target)
         return self._publish(upload_id, step, save_type, staged)
+
+    def _save_sharded(
+        self, state: object, relative: PurePosixPath, step: int, save_type: str
+    ) -> Upload:
+        upload_id = _new_id()
+        if self._folder is None or self._refusal:
+            return self._fail(upload_id, step, self._refusal or "")
+        if self._sharded is None:
+            self._sharded = ShardedSaves(
+                self._folder,
+                rank=self._rank,
+                record=self._record_shard,
+                written=self._take_sharded,
+                failed=lambda step, reason: self._fail("", step, reason),
+            )
+        try:
+            return self._sharded.save(state, relative, upload_id, step, save_type)
+        except OSError as error:
+            return self._fail(upload_id, step, _reason(error))
+
+    def _take_sharded(self, relative: PurePosixPath, step: int, is_first: bool) -> None:
+        assert self._folder is not None
+        if is_first and self._keeps_notes:
+            self._remember(relative, step)
+        self._saved(self._folder.path / relative)
 
     def latest(self) -> tuple[Path, int | None] | None:
         """The newest whole checkpoint on this disk; with its step where nobody else knows it.

@@ -81,16 +81,54 @@ class Journal(MetricLog):
         Returns:
             False if the record is lost.
         """
+        rest = f',"memory":{memory}' if memory else ""
+        return self._checkpoint(step, upload_id, save_type, base, files, rest)
+
+    def shard(
+        self,
+        step: int,
+        upload_id: str,
+        save_type: str,
+        base: str,
+        files: list[StagedFile],
+        ranks: int,
+        folder: str,
+        failure: str,
+    ) -> bool:
+        """Record this rank's part of a sharded checkpoint: no files yet, its files, or a failure.
+
+        Args:
+            ranks: How many ranks have a part.
+            folder: The path that the files of all parts are below.
+            failure: Why it will have no files.
+
+        Returns:
+            False if the record is lost.
+        """
+        rest = f',"ranks":{ranks},"folder":{encode_string(folder)}'
+        if failure:
+            rest += f',"failure":{encode_string(failure)}'
+        return self._checkpoint(step, upload_id, save_type, base, files, rest)
+
+    def _checkpoint(
+        self,
+        step: int,
+        upload_id: str,
+        save_type: str,
+        base: str,
+        files: list[StagedFile],
+        rest: str,
+    ) -> bool:
         listed = ",".join(
-            f'{{"path":{encode_string(f.path)},"size":{f.size},"mtime_ns":{f.mtime_ns}}}'
+            f'{{"path":{encode_string(f.path)},"size":{f.size},"mtime_ns":{f.mtime_ns}'
+            + (f',"inode":{f.inode}}}' if f.inode else "}")
             for f in files
         )
         return self._record(
             "checkpoint",
             step,
             f',"id":"{upload_id}","save":"{save_type}","staged":".periflow/{upload_id}"'
-            f',"base":{encode_string(base)},"files":[{listed}]'
-            + (f',"memory":{memory}' if memory else ""),
+            f',"base":{encode_string(base)},"files":[{listed}]{rest}',
         )
 
     def finish(self, step: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _control as control_words
-from ._checkpoints import Checkpoints, Record
+from ._checkpoints import Checkpoints
 from ._console import say
 from ._journal import Journal, LocalLog
 from ._memory_stage import WORKER_LOCK, MemoryStage
@@ -75,7 +75,7 @@ def _open_in_job(
         mode=mode,
         log=journal,
         checkpoints=(_attached_checkpoints if mode == "attached" else _job_checkpoints)(
-            environment, journal.checkpoint
+            environment, journal
         ),
         progress=progress,
         control=control,
@@ -121,13 +121,21 @@ def find_latest_checkpoint() -> Path | None:
     return found[0] if found else None
 
 
-def _job_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints:
+def _job_checkpoints(environment: JobEnvironment, journal: Journal) -> Checkpoints:
     restored = _restored(environment)
     directory = environment.checkpoint_dir
     folder = CheckpointFolder(directory, is_restored=restored is not None) if directory else None
     rank = environment.rank
     memory = MemoryStage(environment.run_dir / f"rank-{rank}", environment.run_dir / WORKER_LOCK)
-    return Checkpoints(folder, rank=rank, record=record, restored=restored, memory=memory)
+    return Checkpoints(
+        folder,
+        rank=rank,
+        record=journal.checkpoint,
+        record_shard=journal.shard,
+        restored=restored,
+        memory=memory,
+        run_dir=environment.run_dir,
+    )
 
 
 def _restored(environment: JobEnvironment) -> Candidate | None:
@@ -137,10 +145,16 @@ def _restored(environment: JobEnvironment) -> Candidate | None:
     return restored_candidate(path, environment.checkpoint_dir, environment.run_dir)
 
 
-def _attached_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints:
+def _attached_checkpoints(environment: JobEnvironment, journal: Journal) -> Checkpoints:
     """What lies in the folder is of earlier runs, and found again as outside a job."""
     folder = CheckpointFolder(local_checkpoint_dir(), is_restored=True)
-    return Checkpoints(folder, rank=environment.rank, record=record, keeps_notes=True)
+    return Checkpoints(
+        folder,
+        rank=environment.rank,
+        record=journal.checkpoint,
+        record_shard=journal.shard,
+        keeps_notes=True,
+    )
 
 
 def _local_checkpoints(rank: int) -> Checkpoints:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _EMERGENCY = control_words.EMERGENCY
 _STARTED = control_words.STARTED
 _FINISHED = control_words.FINISHED
+_SHARDED_SECONDS = 600.0  # how long finish() waits for a sharded checkpoint to be on the disk
 _WRITING_SECONDS = 10.0  # how long finish() gives the worker to write states in memory
 _LATE_SECONDS = 1.0  # how long finish() gives values that are still on a GPU
 _clock = time.perf_counter_ns
@@ -204,6 +205,7 @@ class Session:
     def finish(self) -> None:
         if self._is_forked:
             return
+        self.checkpoints.finish(_SHARDED_SECONDS)
         end = time.monotonic() + _LATE_SECONDS
         self.log.drain()
         while self.log.late.waiting and time.monotonic() < end:

@@ -30,11 +30,12 @@ class Signature(NamedTuple):
 
 
 class StagedFile(NamedTuple):
-    """One file of a staged checkpoint, as the journal lists it."""
+    """One file of a staged checkpoint, as the journal lists it; with its inode if it is held."""
 
     path: str
     size: int
     mtime_ns: int
+    inode: int = 0
 
 
 class CheckpointFolder:
@@ -49,8 +50,9 @@ class CheckpointFolder:
         self.path = normalized(path)
         self._seen: dict[Path, Signature] = {}
         self._expected: dict[Path, tuple[int, ...]] = {}
+        self._shares_blocks: bool | None = None
         if is_restored:
-            self._mark_seen(files_in(self.path))
+            self.mark_seen(files_in(self.path))
 
     def changed_files(self) -> list[Path]:
         """Files that are new or differ from what was last uploaded."""
@@ -89,6 +91,28 @@ class CheckpointFolder:
             for file, signature in signatures.items()
         ]
 
+    def hold(self, files: list[Path], run_dir: Path, upload_id: str) -> list[StagedFile]:
+        """Have the worker copy large files while it holds them; empty where that cannot be."""
+        from . import _lease
+
+        marks = {file: _stat(file) for file in files}
+        size = sum(mark.size for mark in marks.values())
+        if size < _lease.LEAST_BYTES or not all(_is_own(file, self.path) for file in files):
+            return []
+        target = self.staged_path(upload_id)
+        target.mkdir(parents=True)
+        if self._shares_blocks is None:
+            self._shares_blocks = _can_clone(files[0], target / ".probe")
+        if self._shares_blocks:
+            return []
+        staged = {file.relative_to(self.path).as_posix(): mark for file, mark in marks.items()}
+        for file in files:
+            (target / file.relative_to(self.path)).parent.mkdir(parents=True, exist_ok=True)
+        if not _lease.hold(run_dir, upload_id, dict(staged)):
+            return []
+        self._seen.update(marks)
+        return [StagedFile(path, *mark) for path, mark in staged.items()]
+
     def link(self, file: Path, upload_id: str) -> list[StagedFile]:
         """Stage a file of our own writer, which never overwrites in place, by a hard link.
 
@@ -101,7 +125,7 @@ class CheckpointFolder:
             target.hardlink_to(file)
         except OSError:  # a file system without links
             return self.stage([file], self.path, upload_id)
-        self._mark_seen([file])
+        self.mark_seen([file])
         status = target.stat()
         path = file.relative_to(self.path).as_posix()
         return [StagedFile(path, status.st_size, status.st_mtime_ns)]
@@ -120,7 +144,8 @@ class CheckpointFolder:
         """What paths in the checkpoint are relative to: this folder, or the parent of ``path``."""
         return self.path if path.is_relative_to(self.path) else path.parent
 
-    def _mark_seen(self, files: Iterable[Path]) -> None:
+    def mark_seen(self, files: Iterable[Path]) -> None:
+        """Take these files, as they are, for uploaded."""
         for file in files:
             if (signature := _signature(file)) is not None:
                 self._seen[file] = signature
@@ -217,8 +242,23 @@ def _copy(source: Path, target: Path, mtime_ns: int) -> None:
         mode = stat.S_IMODE(os.fstat(read.fileno()).st_mode) & 0o777
         os.fchmod(write.fileno(), mode | stat.S_IRUSR | stat.S_IWUSR)
         if not _clone(read.fileno(), write.fileno()):
-            _copy_bytes(read.fileno(), write.fileno())
+            copy_bytes(read.fileno(), write.fileno())
     os.utime(target, ns=(mtime_ns, mtime_ns))
+
+
+def _is_own(file: Path, folder: Path) -> bool:
+    """Whether a file lies below a folder and no link leads to it: the worker follows none."""
+    if not file.is_relative_to(folder):
+        return False
+    plain = os.path.join(os.path.realpath(folder), file.relative_to(folder))  # noqa: PTH118
+    return os.path.realpath(file) == plain
+
+
+def _can_clone(file: Path, probe: Path) -> bool:
+    with file.open("rb", buffering=0) as read, probe.open("wb", buffering=0) as write:
+        can = _clone(read.fileno(), write.fileno())
+    probe.unlink()
+    return can
 
 
 def _clone(read: int, write: int) -> bool:
@@ -231,7 +271,8 @@ def _clone(read: int, write: int) -> bool:
     return True
 
 
-def _copy_bytes(read: int, write: int) -> None:
+def copy_bytes(read: int, write: int) -> None:
+    """Copy what is left of one open file into another, in the kernel where it can."""
     try:
         while os.copy_file_range(read, write, 1 << 30):
             pass

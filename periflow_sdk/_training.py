@@ -219,20 +219,27 @@ def save_checkpoint(
     state: object,
     name: str = "checkpoint.pt",
     *,
-    format: Literal["torch", "safetensors"] = "torch",
+    format: Literal["torch", "safetensors", "dcp"] = "torch",
 ) -> Upload:
     """Write a checkpoint file and take it for upload.
 
     The file appears whole or not at all, in CKPT_DIR; outside a job in CKPT_DIR or
     ``./checkpoints``, without an upload.
 
+    A sharded state, one that holds DTensors (FSDP2) or ShardedTensors, is always written by
+    torch.distributed.checkpoint, into a folder, while training goes on. Every rank has to make
+    the call, with the same arguments; the next one waits until the files of the last are
+    written. finish() waits for them too, so call it before ``destroy_process_group()``.
+
     Args:
-        state: What ``torch.save`` takes; for safetensors a dictionary of tensors.
-        name: The file's path inside the checkpoint folder.
-        format: ``"torch"`` or ``"safetensors"``.
+        state: What ``torch.save`` takes; for safetensors a dictionary of tensors; for dcp a
+            dictionary.
+        name: The path inside the checkpoint folder: of the file, or of the folder for dcp.
+        format: ``"torch"``, ``"safetensors"`` or ``"dcp"`` (torch.distributed.checkpoint).
 
     Returns:
-        The upload. Its ``error`` says why, if the file could not be written.
+        The upload. Its ``error`` says why, if the file could not be written; for dcp, some time
+        after the call.
 
     Raises:
         UsageError: Before init(), a name that leaves the folder, or an unknown format.

@@ -24,12 +24,25 @@ class Part:
     """What one rank staged with one call: its files, path → bytes, in its folder.
 
     ``memory`` is the number of a state that is in memory until its file is written, else 0.
+    A part of a sharded checkpoint is announced when it is saved and has its files (``is_written``)
+    some time later, or never (``failure``): all of ``ranks`` ranks have one, below ``folder``.
+    ``marks`` are size, mtime and inode of files that the worker copies while it holds them.
     """
 
     rank: int
     upload_id: str
     files: dict[str, int]
     memory: int = 0
+    ranks: int = 1
+    folder: str = ""
+    is_written: bool = True
+    failure: str = ""
+    marks: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def is_again(self, other: Part) -> bool:
+        """Whether a part has the same rank and some of the same files as another."""
+        shares = bool(self.files.keys() & other.files.keys())
+        return self.rank == other.rank and (shares or self.folder == other.folder != "")
 
     @property
     def staged(self) -> str:
@@ -67,10 +80,24 @@ class Gathering:
 
     def takes(self, part: Part) -> bool:
         """Whether a part belongs here: a rank that saves the same file again begins anew."""
-        return not any(
-            other.rank == part.rank and other.files.keys() & part.files.keys()
-            for other in self.parts
-        )
+        return not any(part.is_again(other) for other in self.parts)
+
+    @property
+    def is_being_written(self) -> bool:
+        """Whether a rank has still to say that its part is on the disk, or will not be."""
+        return not all(part.is_written or part.failure for part in self.parts)
+
+    @property
+    def lack(self) -> str:
+        """Why it can't be published though nothing more comes; empty if it can."""
+        for part in self.parts:
+            if part.failure:
+                return f"rank {part.rank} could not write its part of {part.folder}: {part.failure}"
+            if not part.is_written:
+                return f"the training ended before rank {part.rank} had written {part.folder}"
+            if part.ranks > sum(other.folder == part.folder for other in self.parts):
+                return f"not all of {part.ranks} ranks have a part of {part.folder}"
+        return ""
 
 
 @dataclass
@@ -116,11 +143,12 @@ class Ledger:
         waiting = [
             rank for rank, words in progress.items() if not self._moved_on(gathering, rank, words)
         ]
-        if not ended:
-            return "open" if waiting or not progress else "whole"
-        if ended_well or all(gathering.has_part_of(rank) for rank in waiting):
-            return "whole"
-        return "torn"
+        if not ended and (waiting or not progress or gathering.is_being_written):
+            return "open"
+        is_left = ended and not ended_well
+        if is_left and not all(gathering.has_part_of(rank) for rank in waiting):
+            return "torn"
+        return "torn" if gathering.lack else "whole"
 
     def _moved_on(self, gathering: Gathering, rank: int, words: RankProgress) -> bool:
         if words.started > gathering.step or words.is_done:
@@ -142,12 +170,41 @@ class Ledger:
         if not _ID.fullmatch(upload_id) or record["staged"] != f".periflow/{upload_id}":
             raise UnsafePathError(f"{record['staged']!r} is not a folder of staged files.")
         memory = record.get("memory", 0)
-        if type(step) is not int or step < 0 or not files or type(memory) is not int:
+        marks = {f["path"]: _mark(f) for f in record["files"] if "inode" in f}
+        part = Part(rank, upload_id, files, memory, marks=marks)
+        if type(step) is not int or step < 0 or type(memory) is not int:
+            raise ValueError(step)
+        if "ranks" in record:
+            self._take_shard(part, record)
+        elif not files:
             raise ValueError(step)
         save_type: SaveType = "EMERGENCY" if record["save"] == "EMERGENCY" else "NORMAL"
-        self._gather(Part(rank, upload_id, files, memory), step, save_type)
+        self._gather(part, step, save_type)
+
+    def _take_shard(self, part: Part, record: Any) -> None:
+        """Read what only a sharded part has; its first record announces it, without files."""
+        from periflow_sdk.snapshots.path import check_path
+
+        part.ranks, part.folder = record["ranks"], record["folder"]
+        part.failure = str(record.get("failure", ""))[:300]
+        check_path(part.folder)
+        if type(part.ranks) is not int or part.ranks < 1:
+            raise ValueError(part.ranks)
+        if not all(path.startswith(f"{part.folder}/") for path in part.files):
+            raise UnsafePathError(f"A file of a sharded checkpoint is outside {part.folder}.")
+        # A rank that had nothing to write says so in its second record.
+        part.is_written = bool(part.files) or any(
+            known.upload_id == part.upload_id for g in self.gatherings for known in g.parts
+        )
 
     def _gather(self, part: Part, step: int, save_type: SaveType) -> None:
+        for gathering in self.gatherings:
+            for number, known in enumerate(gathering.parts):
+                if part.folder and (known.upload_id, known.rank) == (part.upload_id, part.rank):
+                    gathering.parts[number] = part
+                    return
+        if part.failure:
+            return
         for gathering in self.gatherings:
             if (gathering.step, gathering.save_type) == (step, save_type) and gathering.takes(part):
                 gathering.parts.append(part)
@@ -177,6 +234,10 @@ class Ledger:
             int(document.get("broken_records", 0)),
             list(_gatherings(document.get("kept", []))),
         )
+
+
+def _mark(file: Mapping[str, Any]) -> tuple[int, int, int]:
+    return int(file["size"]), int(file["mtime_ns"]), int(file["inode"])
 
 
 def is_id(name: str) -> bool:

@@ -22,6 +22,7 @@ from periflow_sdk.agent.kept import (
     place_of,
     remove_unkept,
 )
+from periflow_sdk.agent.leases import LeaseKeeper, recover
 from periflow_sdk.agent.memory import MemoryWriter
 from periflow_sdk.agent.patience import (
     Backoff,
@@ -66,6 +67,7 @@ class Worker:
         self._offsets: dict[str, int] = memory.get("offsets", {})
         self._ledger = Ledger.from_document(memory.get("ledger", {}))
         self._memory: MemoryWriter | None = None
+        self._leases: LeaseKeeper | None = None
 
     def run(self) -> None:
         """Work until the training has ended and every checkpoint is settled.
@@ -124,7 +126,7 @@ class Worker:
         ended_well = (read_json(self._folder / "exit.json") or {}).get("exit_code") == 0
         for gathering in list(self._ledger.gatherings):
             verdict = self._ledger.verdict(gathering, progress, ended=ended, ended_well=ended_well)
-            if verdict == "whole" and not _is_pending(gathering, states):
+            if verdict == "whole" and not self._is_pending(gathering, states):
                 self._settle(gathering, self._upload)
             elif verdict == "torn":
                 self._settle(gathering, _refuse_torn)
@@ -133,10 +135,14 @@ class Worker:
     def _serve_memory(self, run_dir: Path, *, ended: bool) -> MemoryWriter:
         if self._memory is None:
             self._memory = MemoryWriter(self._folder.checkpoint, run_dir)
+            self._leases = LeaseKeeper(self._folder.checkpoint, run_dir)
             if not ended:
                 self._memory.start()
+                self._leases.start()
         if ended:
             self._memory.finish()
+            if self._leases is not None:
+                self._leases.finish()
         return self._memory
 
     def _read_journal(self, run_dir: Path) -> None:
@@ -189,14 +195,25 @@ class Worker:
         self._ledger.keep(gathering)
         return f"{reason}; kept in {place_of(self._folder, gathering)}"
 
+    def _is_pending(self, gathering: Gathering, states: MemoryWriter) -> bool:
+        """Whether files of a checkpoint are still being written or copied to where it is staged."""
+        return any(
+            (part.memory and states.is_pending(part.rank, part.memory))
+            or (self._leases is not None and self._leases.is_pending(part.upload_id))
+            for part in gathering.parts
+        )
+
     def _measure(self, gathering: Gathering) -> PeriFlowError | None:
         """Learn the sizes of files that were made of states in memory; why one was not."""
         try:
             for part in gathering.parts:
                 if part.memory:
                     part.files = written_sizes(self._folder.checkpoint, part)
-        except PeriFlowError as error:
-            return error
+                recover(self._folder.checkpoint, part)
+        except (PeriFlowError, OSError) as error:
+            if isinstance(error, PeriFlowError):
+                return error
+            return CheckpointError(f"A file could not be copied: {error}.")
         return None
 
     def _upload(self, gathering: Gathering) -> str:
@@ -250,13 +267,9 @@ def be_humble(*, is_urgent: bool = False) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _is_pending(gathering: Gathering, states: MemoryWriter) -> bool:
-    return any(
-        part.memory and states.is_pending(part.rank, part.memory) for part in gathering.parts
-    )
-
-
 def _refuse_torn(gathering: Gathering) -> str:
+    if gathering.lack:
+        raise CheckpointError(f"{gathering.lack[0].upper()}{gathering.lack[1:]}.")
     raise CheckpointError(
         f"The training ended before every rank had passed step {gathering.step}; "
         "a part may be missing."
