@@ -191,9 +191,9 @@ def metric(values: Mapping[str, Any]) -> None:
 def upload_checkpoint(path: str | os.PathLike[str] | None = None) -> Upload:
     """Take checkpoint files as they are now, for upload as the checkpoint of the current step.
 
-    It returns when the files are copied aside (``.periflow`` in the checkpoint folder); they
-    may be overwritten or deleted at once. It never waits for the network. Outside a job it
-    does nothing.
+    It returns when the files are safe: cloned or copied aside (``.periflow`` in the checkpoint
+    folder), or held by the agent, which copies them while training goes on. They may be
+    overwritten or deleted at once. It never waits for the network. Outside a job it does nothing.
 
     Args:
         path: A file or a folder. None: the files of CKPT_DIR that have changed since the last
@@ -224,7 +224,9 @@ def save_checkpoint(
     """Write a checkpoint file and take it for upload.
 
     The file appears whole or not at all, in CKPT_DIR; outside a job in CKPT_DIR or
-    ``./checkpoints``, without an upload.
+    ``./checkpoints``, without an upload. In a job the call returns when the state is copied into
+    memory, from where it outlives this process; the agent writes the file soon after. Where
+    memory has no room the file is written here; status() counts it in ``saves_by_training``.
 
     A sharded state, one that holds DTensors (FSDP2) or ShardedTensors, is always written by
     torch.distributed.checkpoint, into a folder, while training goes on. Every rank has to make
@@ -261,10 +263,14 @@ def latest_checkpoint() -> Path | None:
     Outside a job: the newest one that save_checkpoint() wrote; asked before the first step, it
     also makes the steps go on from there, as they do in a job.
 
-    It may be asked before init(), too.
+    It may be asked before init(), too. A checkpoint that is cut off or has lost files is told on
+    stderr, and the one before it is named.
 
     Returns:
         A file, or a folder if the checkpoint has several entries; None on a fresh start.
+
+    Raises:
+        CheckpointError: There are checkpoints, and none of them is whole.
 
     Example:
         >>> import periflow_sdk as pf

@@ -24,12 +24,22 @@ def main() -> None:
     rounds, size, blocks = (int(text) for text in sys.argv[1:4])
     torch.set_num_threads(1)
     pf.init()
-    time.sleep(3)  # the agent starts its worker beside the training
+    wait_for_worker()
     state = {f"layer{n}": torch.randn(size // 4 // TENSORS) for n in range(TENSORS)}
     stalls = stall(state, rounds)
     losses = loss(state, blocks)
     print("RESULT " + json.dumps({"stall": stalls, **losses, "status": repr(pf.status())}))
     pf.finish()
+
+
+def wait_for_worker() -> None:
+    """The agent starts its worker beside the training; until then training writes itself."""
+    from periflow_sdk._memory_stage import WORKER_LOCK, MemoryStage
+
+    run_dir = Path(os.environ["PERIFLOW_RUN_DIR"])
+    stage = MemoryStage(run_dir / "rank-0", run_dir / WORKER_LOCK)
+    while not stage.is_served():
+        time.sleep(0.05)
 
 
 def stall(state: dict[str, torch.Tensor], rounds: int) -> dict[str, list[float]]:
