@@ -47,10 +47,14 @@ class MemoryWriter:
 
     Args:
         base: The checkpoint folder, by its real path.
+        interval_seconds: How often to look for a state.
     """
 
-    def __init__(self, base: Path, run_dir: Path) -> None:
+    def __init__(
+        self, base: Path, run_dir: Path, interval_seconds: float = _INTERVAL_SECONDS
+    ) -> None:
         self._base = base
+        self._interval_seconds = interval_seconds
         self._run_dir = run_dir
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="memory", daemon=True)
@@ -74,7 +78,7 @@ class MemoryWriter:
         )
 
     def _follow(self) -> None:
-        while not self._end.wait(_INTERVAL_SECONDS):
+        while not self._end.wait(self._interval_seconds):
             if self._lock is None:
                 with contextlib.suppress(OSError):
                     self._lock = try_lock(self._run_dir / "worker.lock")

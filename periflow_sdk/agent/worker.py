@@ -77,11 +77,10 @@ class Worker:
         """
         if self._is_urgent:
             self._prepare()
-        for folder in [] if self._is_urgent else earlier_attempts(self._folder):
-            if is_deserted(folder):
-                Worker(folder, self._api).settle_rest()
+        else:
+            self._settle_earlier()
         while not self._round():
-            time.sleep(_URGENT_SECONDS if self._is_urgent else _INTERVAL_SECONDS)
+            time.sleep(self._interval_seconds)
         self._save(complete=True)
 
     def _prepare(self) -> None:
@@ -89,6 +88,24 @@ class Worker:
         import periflow_sdk.snapshots  # noqa: F401
 
         self._api()
+
+    @property
+    def _interval_seconds(self) -> float:
+        return _URGENT_SECONDS if self._is_urgent else _INTERVAL_SECONDS
+
+    def _settle_earlier(self) -> None:
+        """Send what earlier attempts left here; no trouble with it may hold up this one's."""
+        folders = [each for each in earlier_attempts(self._folder) if is_deserted(each)]
+        state = read_json(self._folder / "state.json") or {}
+        if folders and state.get("run_dir"):
+            self._serve_memory(Path(state["run_dir"]), ended=state.get("phase") == "finishing")
+        for folder in folders:
+            try:
+                Worker(folder, self._api).settle_rest()
+            except SupersededError:
+                raise
+            except Exception:
+                _log.exception("what %s has left cannot be sent", folder.path)
 
     def settle_rest(self) -> None:
         """Send what a dead attempt of this node has left whole.
@@ -134,7 +151,7 @@ class Worker:
 
     def _serve_memory(self, run_dir: Path, *, ended: bool) -> MemoryWriter:
         if self._memory is None:
-            self._memory = MemoryWriter(self._folder.checkpoint, run_dir)
+            self._memory = MemoryWriter(self._folder.checkpoint, run_dir, self._interval_seconds)
             self._leases = LeaseKeeper(self._folder.checkpoint, run_dir)
             if not ended:
                 self._memory.start()
