@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from periflow_sdk import _control as word
-from periflow_sdk._emergency import Round, decide, open_round
+from periflow_sdk._emergency import RankWords, Round, decide, open_round
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.pace import Pace
 from periflow_sdk.agent.progress import (
@@ -51,6 +51,7 @@ class Emergency:
         self._training = training
         self._tell = tell
         self._pace = Pace()
+        self._decided_at: float | None = None
         self._deaf_since: float | None = None
         self._done_since: float | None = None
         self._round = Round(**self._state.round) if self._state.round else None
@@ -114,34 +115,32 @@ class Emergency:
 
     def _advance(self, progress: Mapping[int, RankProgress], now: float) -> None:
         """Open the round or take it a look further, and tell the ranks."""
-        if self._round is None:
-            if not _takes_part(progress):
-                return
-            expected = expected_ranks(dict(progress))
-            patience = min(_LATE_RANKS_SECONDS, (self._state.deadline - now) / 4)
-            if len(progress) < expected and now < self._state.noticed_at + patience:
-                return
-            self._keep(
-                open_round(
-                    [rank.seen() for rank in progress.values()],
-                    world_size=len(progress),
-                    deadline=self._state.deadline,
-                    step_seconds=self._pace.step_seconds(),
-                )
-            )
-        current = self._round
-        assert current is not None
+        current = self._round or self._open(progress, now)
+        if current is None:
+            return
         if current.deadline != self._state.deadline:
             current = replace(current, deadline=self._state.deadline)
-        self._keep(decide(current, [rank.seen() for rank in progress.values()], now).round)
-        words = [*self._kept_words()]
+        current = decide(current, _seen(progress), now).round
+        self._keep(current)
+        words = [*current.control_words()]
         if self._state.notice == "stop":
             words.append((word.STOP, 1))
         write_control(self._run_dir, words)
 
-    def _kept_words(self) -> tuple[tuple[int, int], ...]:
-        assert self._round is not None
-        return self._round.control_words()
+    def _open(self, progress: Mapping[int, RankProgress], now: float) -> Round | None:
+        """The round's beginning, once every rank is there or is no longer waited for."""
+        if not _takes_part(progress.values()):
+            return None
+        patience = min(_LATE_RANKS_SECONDS, (self._state.deadline - now) / 4)
+        is_late = now >= self._state.noticed_at + patience
+        if len(progress) < expected_ranks(progress.values()) and not is_late:
+            return None
+        return open_round(
+            _seen(progress),
+            world_size=len(progress),
+            deadline=self._state.deadline,
+            step_seconds=self._pace.step_seconds(),
+        )
 
     def _keep(self, current: Round) -> None:
         """Remember the round before the ranks hear of it."""
@@ -159,44 +158,43 @@ class Emergency:
 
     def _reason_to_end(self, progress: Mapping[int, RankProgress], now: float) -> str | None:
         """Why the command is to be ended now; None while it may go on."""
+        ranks = progress.values()
         if self._round is None:
-            return None if _takes_part(progress) or self._bids_farewell(progress, now) else ""
+            is_leaving = _is_leaving(ranks) and not self._lingers(ranks, now)
+            return None if _takes_part(ranks) or is_leaving else ""
         if self._round.phase == "open":
             return None
         if now >= self._cutoff(now):
             return self._round.reason or "the script did not leave its loop"
         if self._round.phase == "aborted":
-            is_leaving = any(rank.is_done for rank in progress.values())
-            return None if is_leaving else self._round.reason
+            return None if any(rank.is_done for rank in ranks) else self._round.reason
         return self._reason_after_commit(progress, now)
 
     def _reason_after_commit(self, progress: Mapping[int, RankProgress], now: float) -> str | None:
-        for number, rank in progress.items():
-            if not (rank.is_done or rank.saw_stop or rank.is_alive()):
-                return f"rank {number} died while the ranks saved"
         assert self._round is not None
+        ranks = progress.values()
+        left = [rank for rank in ranks if not (rank.is_done or rank.saw_stop)]
+        if any(not rank.is_alive() for rank in left):
+            return "a rank died before it had saved"
         step = self._round.step
-        left = [rank for rank in progress.values() if not (rank.is_done or rank.saw_stop)]
         if not left or any(rank.started <= step + 1 for rank in left):
             self._deaf_since = None
         elif self._deaf_since is None:
             self._deaf_since = now
         elif now - self._deaf_since > _DEAF_SECONDS:
             return f"the script goes on after step {step} and does not ask should_stop()"
-        if all(rank.is_done for rank in progress.values()) and not self._bids_farewell(
-            progress, now
-        ):
+        if all(rank.is_done for rank in ranks) and self._lingers(ranks, now):
             return "the command did not end after its ranks had finished"
         return None
 
-    def _bids_farewell(self, progress: Mapping[int, RankProgress], now: float) -> bool:
-        """Whether ranks that have finished still live, and have not done so for long."""
-        if not any(rank.is_done and rank.is_alive() for rank in progress.values()):
+    def _lingers(self, ranks: Iterable[RankProgress], now: float) -> bool:
+        """Whether ranks that have finished live on, and have done so for long."""
+        if not _is_leaving(ranks):
             self._done_since = None
-            return self._round is not None
+            return False
         if self._done_since is None:
             self._done_since = now
-        return now - self._done_since < _FAREWELL_SECONDS
+        return now - self._done_since > _FAREWELL_SECONDS
 
     def _terminate(self, reason: str, now: float) -> None:
         with self._memory.lock:
@@ -216,20 +214,31 @@ class Emergency:
     def _cutoff(self, now: float) -> float:
         """Until when the command may run, if what it saved is to be uploaded in time."""
         state = self._state
+        if self._decided_at is None:
+            self._decided_at = now
         size = _size(self._folder.checkpoint / ".periflow")
         upload = _UPLOAD_SECONDS + size / _UPLOAD_BYTES_PER_SECOND
-        return state.deadline - min(upload, (state.deadline - state.noticed_at) / 3)
+        # Ranks that agreed late have a third less of the time they then had left, not nothing.
+        most = state.deadline - max(state.noticed_at, self._decided_at)
+        return state.deadline - min(upload, most / 3)
 
     @property
     def _run_dir(self) -> Path:
         return Path(self._state.run_dir)
 
 
-def _takes_part(progress: Mapping[int, RankProgress]) -> bool:
+def _seen(progress: Mapping[int, RankProgress]) -> list[RankWords]:
+    return [rank.seen() for rank in progress.values()]
+
+
+def _takes_part(ranks: Iterable[RankProgress]) -> bool:
     """Whether some rank is between its first step and its end."""
-    return any(
-        rank.has_begun and not rank.is_done and rank.is_alive() for rank in progress.values()
-    )
+    return any(rank.has_begun and not rank.is_done and rank.is_alive() for rank in ranks)
+
+
+def _is_leaving(ranks: Iterable[RankProgress]) -> bool:
+    """Whether some rank has finished, and its process has not yet ended."""
+    return any(rank.is_done and rank.is_alive() for rank in ranks)
 
 
 def _size(folder: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,13 +81,13 @@ def write_control(run_dir: Path, words: Iterable[tuple[int, int]]) -> None:
                 os.close(descriptor)
 
 
-def expected_ranks(progress: dict[int, RankProgress]) -> int:
+def expected_ranks(progress: Collection[RankProgress]) -> int:
     """How many ranks the launcher has started on this node, by the environment it gave them.
 
     A process that no launcher started has no RANK, and is the only one.
     """
     expected = len(progress)
-    for rank in progress.values():
+    for rank in progress:
         variables = _environment(rank.words[word.PID])
         if variables.get("RANK"):
             size = variables.get("LOCAL_WORLD_SIZE") or variables.get("WORLD_SIZE") or ""
