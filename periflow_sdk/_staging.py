@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ._open_files import OpenFiles
 from .errors import UsageError
 
 STAGING_FOLDER = ".periflow"
 _ATTEMPTS = 5
 _EXPECTED = 3  # files of one name that may be under way
 _SETTLING_MILLISECONDS = 20
+_CLOSED_SECONDS = 1.0  # how long other writers of a file, such as other ranks, are waited for
 _FICLONE = 0x40049409
 _COARSE_CLOCK = 5  # CLOCK_REALTIME_COARSE: what the kernel stamps files with
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -49,6 +51,7 @@ class CheckpointFolder:
     def __init__(self, path: str | os.PathLike[str], *, is_restored: bool = False) -> None:
         self.path = normalized(path)
         self._seen: dict[Path, Signature] = {}
+        self._open_files = OpenFiles()
         self._expected: dict[Path, tuple[int, ...]] = {}
         self._shares_blocks: bool | None = None
         if is_restored:
@@ -81,7 +84,7 @@ class CheckpointFolder:
             UnicodeError: Nothing is staged: a name is not UTF-8, so no manifest can hold it.
         """
         try:
-            signatures = _copy_still(files, root, self.staged_path(upload_id))
+            signatures = _copy_still(files, root, self.staged_path(upload_id), self._open_files)
         except (OSError, UnicodeError):
             self.remove_staged(upload_id)
             raise
@@ -219,18 +222,24 @@ def _settled_signature(path: Path) -> Signature | None:
     return last if last == first else None  # a stamp in the future that nobody renews
 
 
-def _copy_still(files: list[Path], root: Path, target: Path) -> dict[Path, Signature]:
-    """Copy until every file is, after the last copy, what it was before its own."""
+def _copy_still(
+    files: list[Path], root: Path, target: Path, open_files: OpenFiles
+) -> dict[Path, Signature]:
+    """Copy until every file is, after the last copy, what it was before its own, and closed."""
     copied: dict[Path, Signature] = {}
     moving = files
+    deadline = time.monotonic() + _CLOSED_SECONDS
     for _ in range(_ATTEMPTS):
         for file in moving:
             relative = file.relative_to(root)
             relative.as_posix().encode()
+            open_files.wait(file, deadline)
             if (before := _settled_signature(file)) is not None:
                 _copy(file, target / relative, before.mtime_ns)
                 copied[file] = before
-        moving = [f for f in files if f not in copied or _signature(f) != copied[f]]
+        moving = [
+            f for f in files if f not in copied or open_files.has(f) or _signature(f) != copied[f]
+        ]
         if not moving:
             return copied
     raise OSError(errno.EBUSY, f"{moving[0].name} is still being written")

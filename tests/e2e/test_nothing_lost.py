@@ -39,14 +39,13 @@ class Site:
 
     def __init__(self, stranger: Any) -> None:
         self.stranger = stranger
-        self.project = stranger.json("project", "list")[0]["id"]
+        self.project = stranger.project_id()
         # While it is held, nobody kills the server.
         self.peace = threading.RLock()
 
     def client(self) -> ApiClient:
-        tokens = json.loads((self.stranger.home / "session.json").read_text())["local"]
-        url = json.loads((self.stranger.home / "server/server.json").read_text())["url"]
-        return ApiClient(url, tokens["access_token"])
+        client: ApiClient = self.stranger.client()
+        return client
 
     def kill_server(self) -> None:
         with self.peace, suppress(FileNotFoundError, psutil.NoSuchProcess):
