@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ._console import say
+from ._memory_stage import MemoryStage
+from ._resume import Candidate, FileMark, marks_of, newest_whole
+from ._sharded import ShardedSaves, ShardRecord, is_sharded
 from ._staging import STAGING_FOLDER, CheckpointFolder, StagedFile, named_files, normalized
 from ._upload import Upload
 from ._writer import writer_of
 from .errors import UsageError
 
-Record = Callable[[int, str, str, str, list[StagedFile]], bool]
+Record = Callable[[int, str, str, str, list[StagedFile], int], bool]
+_REMEMBERED = 5  # checkpoints that may be fallen back to
+_WRITTEN_SECONDS = 60.0  # how long a file may take from memory to the disk
 
 
 class Checkpoints:
@@ -25,6 +32,10 @@ class Checkpoints:
         record: Records a staged checkpoint (step, id, save type, base, files), False if the
             record is lost; None outside a job, where nothing is uploaded.
         restored: The checkpoint this attempt starts from.
+        memory: Takes states in memory; None where every file is written on this thread.
+        run_dir: Where a worker may offer to hold files until it has copied them.
+        keeps_notes: Notes beside the checkpoints say which is the newest, as outside a job.
+        record_shard: Records a part of a sharded checkpoint; None outside a job.
     """
 
     def __init__(
@@ -33,14 +44,25 @@ class Checkpoints:
         *,
         rank: int,
         record: Record | None,
-        restored: Path | None = None,
+        restored: Candidate | None = None,
+        memory: MemoryStage | None = None,
+        run_dir: Path | None = None,
+        keeps_notes: bool = False,
+        record_shard: ShardRecord | None = None,
     ) -> None:
         self.failed = 0
+        self.written_by_training = 0
         self.error: str | None = None
         self._folder = folder
         self._rank = rank
         self._record = record
-        self._newest = restored
+        self._keeps_notes = keeps_notes or record is None
+        self._restored = restored
+        self._own: list[Path] = []
+        self._memory = memory
+        self._run_dir = run_dir
+        self._record_shard = record_shard
+        self._sharded: ShardedSaves | None = None
         self._refusal: str | None = None
         self._is_nothing_new_told = False
         if record is not None and folder is None:
@@ -49,6 +71,16 @@ class Checkpoints:
     def abandon(self, reason: str) -> None:
         """Upload nothing from now on, for this reason."""
         self._refusal = reason
+        self._memory = None
+
+    def _saved(self, path: Path) -> None:
+        """Remember a checkpoint of this process, newest last."""
+        self._own = [*(own for own in self._own if own != path), path][-_REMEMBERED:]
+
+    def settle(self, seconds: float) -> None:
+        """Wait for the files of states in memory, so that they are there for who comes next."""
+        if self._memory is not None:
+            self._memory.wait(seconds)
 
     def upload(self, path: str | os.PathLike[str] | None, step: int, save_type: str) -> Upload:
         """Stage a file, a folder, or what has changed in the checkpoint folder."""
@@ -67,14 +99,32 @@ class Checkpoints:
             return Upload(upload_id, step, 0, None)
         root = folder.path if named is None else folder.root_of(named)
         try:
-            staged = folder.stage(files, root, upload_id)
+            staged = self._hold(folder, files, root, upload_id)
+            staged = staged or folder.stage(files, root, upload_id)
         except (OSError, UnicodeError) as error:
             return self._fail(upload_id, step, _reason(error))
-        self._newest = named or _top_entry(folder.path, files)
+        self._saved(named or _top_entry(folder.path, files))
         return self._publish(upload_id, step, save_type, staged)
+
+    def finish(self, seconds: float) -> None:
+        """Wait for a sharded checkpoint that is being written, while its record can be made."""
+        if self._sharded is not None and not self._refusal:
+            self._sharded.finish(seconds)
+
+    def _hold(
+        self, folder: CheckpointFolder, files: list[Path], root: Path, upload_id: str
+    ) -> list[StagedFile]:
+        if self._run_dir is None or root != folder.path:
+            return []
+        try:
+            return folder.hold(files, self._run_dir, upload_id)
+        except (OSError, UnicodeError):  # the copy will say what is wrong
+            return []
 
     def save(self, state: object, name: str, file_format: str, step: int, save_type: str) -> Upload:
         """Write a checkpoint file, atomically, and stage it."""
+        if file_format == "dcp" or (file_format == "torch" and is_sharded(state)):
+            return self._save_sharded(state, _checked_name(name), step, save_type)
         write = writer_of(file_format)
         relative = _checked_name(name)
         upload_id = _new_id()
@@ -82,24 +132,89 @@ class Checkpoints:
             return self._fail(upload_id, step, self._refusal or "")
         target = self._folder.path / relative
         try:
+            if file_format == "torch" and self._memory is not None and self._memory.is_served():
+                number, staged = self._take(self._memory, state, relative, upload_id)
+                if number:
+                    self._saved(target)
+                    return self._publish(upload_id, step, save_type, staged, number)
+                self.written_by_training += 1
             self._write(write, state, target)
-            if self._record is None:
+            if self._keeps_notes:
                 self._remember(relative, step)
+            if self._record is None:
                 return Upload(upload_id, step, 0, None)
             staged = self._folder.link(target, upload_id)
         except (OSError, UnicodeError) as error:
             return self._fail(upload_id, step, _reason(error))
-        self._newest = target
+        self._saved(target)
         return self._publish(upload_id, step, save_type, staged)
 
+    def _save_sharded(
+        self, state: object, relative: PurePosixPath, step: int, save_type: str
+    ) -> Upload:
+        upload_id = _new_id()
+        if self._folder is None or self._refusal:
+            return self._fail(upload_id, step, self._refusal or "")
+        if self._sharded is None:
+            self._sharded = ShardedSaves(
+                self._folder,
+                rank=self._rank,
+                record=self._record_shard,
+                written=self._take_sharded,
+                failed=lambda step, reason: self._fail("", step, reason),
+            )
+        try:
+            return self._sharded.save(state, relative, upload_id, step, save_type)
+        except OSError as error:
+            return self._fail(upload_id, step, _reason(error))
+
+    def _take_sharded(self, relative: PurePosixPath, step: int, is_first: bool) -> None:
+        assert self._folder is not None
+        if is_first and self._keeps_notes:
+            self._remember(relative, step)
+        self._saved(self._folder.path / relative)
+
     def latest(self) -> tuple[Path, int | None] | None:
-        """The newest checkpoint on this disk; with its step where nobody else knows it."""
-        if self._record is not None:
-            if self._newest is None or not self._newest.exists():
-                return None
-            return self._newest, None
-        found = [self._recall(rank) for rank in {self._rank: None, 0: None}]
-        return max((entry for entry in found if entry), key=lambda entry: entry[1], default=None)
+        """The newest whole checkpoint on this disk; with its step where nobody else knows it.
+
+        Raises:
+            CheckpointError: There are some, and none is whole.
+        """
+        if self._keeps_notes:
+            notes = [note for rank in {self._rank: None, 0: None} for note in self._recall(rank)]
+            candidates = sorted(notes, key=lambda note: note.step or 0, reverse=True)
+        else:
+            if self._memory is not None and self._own:
+                self._memory.wait(_WRITTEN_SECONDS, self._own[-1])
+            candidates = [Candidate(path) for path in reversed(self._own) if path.exists()]
+            candidates += [self._restored] if self._restored is not None else []
+        found = newest_whole(candidates)
+        return (found.path, found.step) if found else None
+
+    def _take(
+        self, memory: MemoryStage, state: object, relative: PurePosixPath, upload_id: str
+    ) -> tuple[int, list[StagedFile]]:
+        """Stage a state in memory; number 0 where it has to be written here."""
+        from ._skeleton import UnfitStateError
+
+        assert self._folder is not None
+        target, staged = self._folder.path / relative, self._folder.staged_path(upload_id)
+        if not _is_plain(self._folder.path, relative):
+            return 0, []
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (staged / relative).parent.mkdir(parents=True, exist_ok=True)
+            number, size = memory.take(state, upload_id, target, relative.as_posix())
+        except UnfitStateError:
+            number, size = 0, 0
+        except BaseException:
+            self._folder.remove_staged(upload_id)
+            raise
+        if not number:
+            self._folder.remove_staged(upload_id)
+            return 0, []
+        self._folder.expect(target, number)
+        return number, [StagedFile(relative.as_posix(), size, number)]
 
     def _write(self, write: Callable[[object, Path], None], state: object, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,16 +223,26 @@ class Checkpoints:
         temporary.unlink(missing_ok=True)
         try:
             write(state, temporary)
-            temporary.replace(target)
+            if self._memory is not None:
+                self._memory.publish(temporary, target)
+            else:
+                temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
     def _publish(
-        self, upload_id: str, step: int, save_type: str, staged: list[StagedFile]
+        self,
+        upload_id: str,
+        step: int,
+        save_type: str,
+        staged: list[StagedFile],
+        memory: int = 0,
     ) -> Upload:
         assert self._folder is not None and self._record is not None
-        if not self._record(step, upload_id, save_type, str(self._folder.path), staged):
+        if not self._record(step, upload_id, save_type, str(self._folder.path), staged, memory):
+            if memory and self._memory is not None:
+                self._memory.take_back(self._folder.path / staged[0].path)
             self._folder.remove_staged(upload_id)
             return self._fail(upload_id, step, "the journal cannot be written")
         size = sum(file.size for file in staged)
@@ -143,20 +268,36 @@ class Checkpoints:
         return self._folder.path / STAGING_FOLDER / f"latest-rank{rank}.json"
 
     def _remember(self, relative: PurePosixPath, step: int) -> None:
+        assert self._folder is not None
         note = self._note_path(self._rank)
         note.parent.mkdir(exist_ok=True)
+        (mark,) = marks_of([self._folder.path / relative]).values()
+        older = [known for known in _notes(note) if known.get("path") != str(relative)]
+        entry = {"path": str(relative), "step": step, "size": mark.size, "mtime_ns": mark.mtime_ns}
         temporary = note.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"path": str(relative), "step": step}))
+        temporary.write_text(json.dumps({"newest_first": [entry, *older][:_REMEMBERED]}))
         temporary.replace(note)
 
-    def _recall(self, rank: int) -> tuple[Path, int] | None:
+    def _recall(self, rank: int) -> list[Candidate]:
+        """Checkpoints that a rank saved outside a job and that were not deleted since."""
         assert self._folder is not None
-        try:
-            note = json.loads(self._note_path(rank).read_text())
-            path, step = self._folder.path / _checked_name(note["path"]), int(note["step"])
-        except (OSError, ValueError, KeyError, TypeError, UsageError):
-            return None
-        return (path, step) if path.exists() else None
+        found = []
+        for note in _notes(self._note_path(rank)):
+            with contextlib.suppress(ValueError, KeyError, TypeError, UsageError):
+                path = self._folder.path / _checked_name(note["path"])
+                mark = FileMark(int(note["size"]), int(note["mtime_ns"]))
+                marks = {path: mark} if path.is_file() else {}
+                if path.exists():
+                    found.append(Candidate(path, int(note["step"]), marks))
+        return found
+
+
+def _notes(path: Path) -> list[dict[str, Any]]:
+    try:
+        notes = json.loads(path.read_text())["newest_first"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [note for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
 
 
 def _new_id() -> str:
@@ -170,6 +311,12 @@ def _reason(error: OSError | UnicodeError) -> str:
 def _top_entry(folder: Path, files: list[Path]) -> Path:
     tops = {file.relative_to(folder).parts[0] for file in files}
     return folder / tops.pop() if len(tops) == 1 else folder
+
+
+def _is_plain(folder: Path, relative: PurePosixPath) -> bool:
+    """Whether no link lies between the folder and the file: the worker follows none."""
+    parent = os.path.join(os.path.realpath(folder), relative.parent)  # noqa: PTH118
+    return os.path.realpath(parent) == os.path.normpath(parent)
 
 
 def _checked_name(name: str) -> PurePosixPath:

@@ -9,9 +9,9 @@ SIZE = 4096
 MAGIC = 0x50464C4F57000001
 
 # Words of `progress`, written by the rank only.
-STARTED, FINISHED, TOTAL, ACKNOWLEDGED, STATE, PID, STOP_SEEN, FIRST = range(1, 9)
+STARTED, FINISHED, TOTAL, ACKNOWLEDGED, STATE, PID, STOP_SEEN, FIRST, NOTICE, WAITING = range(1, 11)
 # Words of `control`, written by the agent only.
-EMERGENCY, COMMITTED, STOP, DEADLINE, ABORTS = range(1, 6)
+EMERGENCY, COMMITTED, STOP, DEADLINE, ABORTS, HEARTBEAT = range(1, 7)
 # Values of the word STATE.
 NEW, RUNNING, DONE = range(3)
 
@@ -48,5 +48,5 @@ def begin(progress: memoryview, *, total_steps: int, first_step: int) -> None:
     progress[PID] = os.getpid()
     progress[TOTAL] = total_steps
     progress[STARTED] = progress[FINISHED] = progress[FIRST] = first_step
-    progress[ACKNOWLEDGED] = progress[STOP_SEEN] = 0
+    progress[ACKNOWLEDGED] = progress[STOP_SEEN] = progress[NOTICE] = progress[WAITING] = 0
     progress[STATE] = RUNNING

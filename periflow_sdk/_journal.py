@@ -43,8 +43,7 @@ class Journal(MetricLog):
         self._folder = folder
         self._rank = rank
         self.file = AppendFile(self._open_segment, segment_bytes)
-        shape = ('{"t":"metric","s":', ',"w":', ',"m":{', "}}\n")
-        super().__init__(shape, self.file.append)
+        super().__init__('{"t":"metric","s":%d,"w":%de-3,"m":{', "}}\n", self.file.append)
 
     def step(self, step: int, nanoseconds: int) -> None:
         """Record that a step is finished, and how long it took."""
@@ -73,18 +72,67 @@ class Journal(MetricLog):
         self._record("config", step, f',"config":{text}')
 
     def checkpoint(
-        self, step: int, upload_id: str, save_type: str, base: str, files: list[StagedFile]
+        self,
+        step: int,
+        upload_id: str,
+        save_type: str,
+        base: str,
+        files: list[StagedFile],
+        memory: int = 0,
     ) -> bool:
-        """Record that a checkpoint is staged; False if the record is lost."""
+        """Record that a checkpoint is staged, in memory if it has a number there.
+
+        Returns:
+            False if the record is lost.
+        """
+        rest = f',"memory":{memory}' if memory else ""
+        return self._checkpoint(step, upload_id, save_type, base, files, rest)
+
+    def shard(
+        self,
+        step: int,
+        upload_id: str,
+        save_type: str,
+        base: str,
+        files: list[StagedFile],
+        ranks: int,
+        folder: str,
+        failure: str,
+    ) -> bool:
+        """Record this rank's part of a sharded checkpoint: no files yet, its files, or a failure.
+
+        Args:
+            ranks: How many ranks have a part.
+            folder: The path that the files of all parts are below.
+            failure: Why it will have no files.
+
+        Returns:
+            False if the record is lost.
+        """
+        rest = f',"ranks":{ranks},"folder":{encode_string(folder)}'
+        if failure:
+            rest += f',"failure":{encode_string(failure)}'
+        return self._checkpoint(step, upload_id, save_type, base, files, rest)
+
+    def _checkpoint(
+        self,
+        step: int,
+        upload_id: str,
+        save_type: str,
+        base: str,
+        files: list[StagedFile],
+        rest: str,
+    ) -> bool:
         listed = ",".join(
-            f'{{"path":{encode_string(f.path)},"size":{f.size},"mtime_ns":{f.mtime_ns}}}'
+            f'{{"path":{encode_string(f.path)},"size":{f.size},"mtime_ns":{f.mtime_ns}'
+            + (f',"inode":{f.inode}}}' if f.inode else "}")
             for f in files
         )
         return self._record(
             "checkpoint",
             step,
             f',"id":"{upload_id}","save":"{save_type}","staged":".periflow/{upload_id}"'
-            f',"base":{encode_string(base)},"files":[{listed}]',
+            f',"base":{encode_string(base)},"files":[{listed}]{rest}',
         )
 
     def finish(self, step: int) -> None:
@@ -142,9 +190,8 @@ class LocalLog(MetricLog):
                 ) from None
             self.file = AppendFile(self._open)
         # Ours come first: where a user has a "step" or a "time", readers take the last.
-        shape = ('{"step":', ',"time":', ",", "}\n")
         append = self.file.append if self.file is not None else _forget
-        super().__init__(shape, append)
+        super().__init__('{"step":%d,"time":%de-3,', "}\n", append)
 
     def step(self, step: int, nanoseconds: int) -> None:
         """Nothing to keep."""

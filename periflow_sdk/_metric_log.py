@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ._tensors import LateValues
-from ._values import LARGEST, encode_string, encode_value
+from ._values import encode_string, encode_value
 from .errors import UsageError
 
 TYPE_CHECKING = False
@@ -20,69 +20,94 @@ class MetricLog:
     """Writes one line of JSON for the values of each metric() call.
 
     In a training loop every cache is cold, and what counts is how little code a call touches:
-    metric() is one flat function, and times are integers with an exponent ("17e-3" is JSON),
-    since printing them as floats would cost as much as the write.
+    metric() is one flat function, a line is one formatting of bytes by a template that calls with
+    the same names share, and times are integers with an exponent ("17e-3" is JSON), since
+    printing them as floats would cost as much as the write.
 
     Args:
-        shape: What stands before the step, the time and the values, and at the end of a line.
+        start: How a line begins: a template that takes the step and unix milliseconds.
+        end: How it ends, after names and values.
         append: Takes the line.
     """
 
-    def __init__(self, shape: tuple[str, str, str, str], append: Callable[[bytes], object]) -> None:
+    def __init__(self, start: str, end: str, append: Callable[[bytes], object]) -> None:
         self.late = LateValues()
-        self._shape = shape
         self._append = append
-        self._keys = _Keys()
+        self._templates = _Templates(start, end)
 
-    def metric(self, step: int, values: Mapping[str, Any]) -> None:
+    def metric(self, step: int, values: Mapping[str, Any], milliseconds: int = 0) -> None:
         """Write the values of one metric() call.
+
+        Args:
+            step: The step they belong to.
+            values: Names and values.
+            milliseconds: When they were given, in unix time; 0 for now.
 
         Raises:
             UsageError: A name or a value is not one that metric() takes; nothing is written.
         """
-        if self.late.waiting:
-            self.drain()
-        self._write(step, _now_ns() // 1_000_000, values)
+        if not milliseconds:
+            if self.late.waiting:
+                self.drain()
+            milliseconds = _now_ns() // 1_000_000
+        given: tuple[Any, ...] = (*values.values(),)
+        for value in given:
+            if value.__class__ is not float or value - value != 0.0:  # NaN and the infinities
+                values = self._texts(step, milliseconds, values)
+                given = (*values.values(),)
+                break
+        if given:
+            self._append(self._templates[(*values,)] % (step, milliseconds, *given))
 
     def drain(self) -> None:
         """Write the values that have arrived from a GPU, each with the step it was given at."""
         for step, milliseconds, values in self.late.arrived():
-            self._write(step, milliseconds, values)
+            self.metric(step, values, milliseconds)
 
-    def _write(self, step: int, milliseconds: int, values: Mapping[str, Any]) -> None:
-        keys = self._keys
-        parts = []
-        fetched = None
+    def _texts(self, step: int, milliseconds: int, values: Mapping[str, Any]) -> dict[str, _Text]:
+        """The values as JSON; those on a GPU are fetched, to be written when they arrive."""
+        texts = {}
+        fetched = {}
         for key, value in values.items():
-            if value.__class__ is float and -LARGEST <= value <= LARGEST:
-                parts.append(keys[key] + repr(value))
-                continue
-            name = keys[key]
+            _check_name(key)
             text = encode_value(key, value)
-            if text is not None:
-                parts.append(name + text)
-            else:
-                fetched = fetched or {}
+            if text is None:
                 fetched[key] = value
-        if parts:
-            start, time_is, values_are, end = self._shape
-            body = ",".join(parts)
-            line = f"{start}{step}{time_is}{milliseconds}e-3{values_are}{body}{end}"
-            self._append(line.encode())
+            else:
+                texts[key] = _Text(text)
         if fetched:
             self.late.add(step, milliseconds, fetched)
+        return texts
 
 
-class _Keys(dict[str, str]):
-    """Metric names as JSON with their colon, encoded once."""
+class _Text(str):
+    """JSON text that a template prints as it is, as it prints a float."""
 
-    def __missing__(self, key: object) -> str:
-        if not isinstance(key, str):
-            raise UsageError(
-                f"metric() got the name {key!r}; names are strings",
-                hint='pf.metric({"loss": loss})',
-            )
-        if len(self) > 10_000:  # names made per step must not fill the memory
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+class _Templates(dict[tuple[str, ...], bytes]):
+    """For each tuple of names, the line with places for step, milliseconds and values."""
+
+    def __init__(self, start: str, end: str) -> None:
+        super().__init__()
+        self._start = start
+        self._end = end
+
+    def __missing__(self, names: tuple[str, ...]) -> bytes:
+        for name in names:
+            _check_name(name)
+        if len(self) >= 1_000:  # names made per step must not fill the memory
             self.clear()
-        text = self[key] = encode_string(key) + ":"
-        return text
+        places = ",".join(encode_string(name).replace("%", "%%") + ":%a" for name in names)
+        template = self[names] = (self._start + places + self._end).encode()
+        return template
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise UsageError(
+            f"metric() got the name {name!r}; names are strings",
+            hint='pf.metric({"loss": loss})',
+        )

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from . import _control as control_words
-from ._checkpoints import Checkpoints, Record
+from ._checkpoints import Checkpoints
 from ._console import say
 from ._journal import Journal, LocalLog
+from ._memory_stage import WORKER_LOCK, MemoryStage
+from ._resume import Candidate, newest_whole, restored_candidate
 from ._session import Session
 from ._staging import CheckpointFolder
 from .environment import (
     JobEnvironment,
+    attach_environment,
     home,
     job_environment,
     local_checkpoint_dir,
@@ -27,9 +30,12 @@ _LONGEST_CONFIG = 1_000_000
 
 
 def open_session(
-    total_train_steps: object, local_log_name: str | os.PathLike[str] | None, config: object
+    total_train_steps: object,
+    local_log_name: str | os.PathLike[str] | None,
+    config: object,
+    attach: bool | None = None,
 ) -> Session:
-    """Start a run: in the job this process belongs to, or a local one outside a job.
+    """Start a run: in the job this process belongs to, else an attached or a local one.
 
     Raises:
         UsageError: An argument is wrong, or the local log cannot be written.
@@ -37,34 +43,49 @@ def open_session(
     total_steps = _whole_steps(total_train_steps)
     config_text = None if config is None else _config_text(config)
     environment = job_environment()
+    mode = "job"
+    if environment is None and (attach or (attach is None and attach_environment().is_wanted)):
+        from ._attach import attach_run
+
+        environment, mode = attach_run(is_demanded=bool(attach)), "attached"
     if environment is None:
         return _open_local(total_steps, local_log_name)
-    return _open_in_job(environment, total_steps, config_text)
+    return _open_in_job(environment, total_steps, config_text, mode)
 
 
-def _open_in_job(environment: JobEnvironment, total_steps: int, config: str | None) -> Session:
+def _open_in_job(
+    environment: JobEnvironment, total_steps: int, config: str | None, mode: str
+) -> Session:
     rank, first_step = environment.rank, environment.processed_steps
     folder = environment.run_dir / f"rank-{rank}"
     journal = Journal(folder, rank)
     journal.init(first_step, total_steps, environment)
     if config is not None:
         journal.config(first_step, config)
+    from ._notice import Notice
+
+    notice = None
     try:
         progress = control_words.shared_words(str(folder / "progress"))
         control = control_words.shared_words(str(folder / "control"))
+        # Beside an attached run nobody decides on emergency saves: a SIGTERM is what it was.
+        notice = Notice(progress, control) if mode == "job" else None
     except OSError as error:
         say(f"progress is not reported ({error.strerror}); training goes on.")
         progress, control = control_words.private_words(), control_words.private_words()
     return Session(
-        mode="job",
+        mode=mode,
         log=journal,
-        checkpoints=_job_checkpoints(environment, journal.checkpoint),
+        checkpoints=(_attached_checkpoints if mode == "attached" else _job_checkpoints)(
+            environment, journal
+        ),
         progress=progress,
         control=control,
         rank=rank,
         world_size=environment.world_size,
         total_steps=total_steps,
         first_step=first_step,
+        notice=notice,
     )
 
 
@@ -95,17 +116,47 @@ def find_latest_checkpoint() -> Path | None:
     """The checkpoint to resume from, before a run has started."""
     environment = job_environment()
     if environment is not None:
-        restored = environment.restored_checkpoint
-        return restored if restored is not None and restored.exists() else None
+        restored = _restored(environment)
+        whole = newest_whole([restored] if restored else [])
+        return whole.path if whole else None
     found = _local_checkpoints(process_rank()).latest()
     return found[0] if found else None
 
 
-def _job_checkpoints(environment: JobEnvironment, record: Record) -> Checkpoints:
-    restored = environment.restored_checkpoint
+def _job_checkpoints(environment: JobEnvironment, journal: Journal) -> Checkpoints:
+    restored = _restored(environment)
     directory = environment.checkpoint_dir
     folder = CheckpointFolder(directory, is_restored=restored is not None) if directory else None
-    return Checkpoints(folder, rank=environment.rank, record=record, restored=restored)
+    rank = environment.rank
+    memory = MemoryStage(environment.run_dir / f"rank-{rank}", environment.run_dir / WORKER_LOCK)
+    return Checkpoints(
+        folder,
+        rank=rank,
+        record=journal.checkpoint,
+        record_shard=journal.shard,
+        restored=restored,
+        memory=memory,
+        run_dir=environment.run_dir,
+    )
+
+
+def _restored(environment: JobEnvironment) -> Candidate | None:
+    path = environment.restored_checkpoint
+    if path is None:
+        return None
+    return restored_candidate(path, environment.checkpoint_dir, environment.run_dir)
+
+
+def _attached_checkpoints(environment: JobEnvironment, journal: Journal) -> Checkpoints:
+    """What lies in the folder is of earlier runs, and found again as outside a job."""
+    folder = CheckpointFolder(local_checkpoint_dir(), is_restored=True)
+    return Checkpoints(
+        folder,
+        rank=environment.rank,
+        record=journal.checkpoint,
+        record_shard=journal.shard,
+        keeps_notes=True,
+    )
 
 
 def _local_checkpoints(rank: int) -> Checkpoints:
@@ -118,7 +169,10 @@ def _mention_jobs() -> None:
     except (OSError, RuntimeError):
         return
     if is_logged_in:
-        say("this run is local; `pf job run -f job.yml -d .` runs the script as a job.")
+        say(
+            "this run is local; PERIFLOW_ATTACH=1 shows it as a job, "
+            "`pf job run -f job.yml -d .` runs it as one."
+        )
 
 
 def _whole_steps(total: object) -> int:

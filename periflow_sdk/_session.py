@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from . import _control as control_words
+from ._agreement import Agreement
 from .errors import UsageError
 
 TYPE_CHECKING = False
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
 
     from ._checkpoints import Checkpoints
     from ._journal import Journal, LocalLog
+    from ._notice import Notice
     from ._upload import Upload
 
 _EMERGENCY = control_words.EMERGENCY
 _STARTED = control_words.STARTED
 _FINISHED = control_words.FINISHED
+_SHARDED_SECONDS = 600.0  # how long finish() waits for a sharded checkpoint to be on the disk
+_WRITING_SECONDS = 10.0  # how long finish() gives the worker to write states in memory
 _LATE_SECONDS = 1.0  # how long finish() gives values that are still on a GPU
 _clock = time.perf_counter_ns
 
@@ -29,24 +33,29 @@ class Status:
     """How a run is doing, as status() found it.
 
     Attributes:
-        mode: ``"job"`` or ``"local"``.
+        mode: ``"job"``, ``"attached"`` or ``"local"``.
         rank: The rank of this process.
         world_size: The number of ranks.
         step: The step being done, or the last one done.
         total_steps: What init() was told, or None.
+        is_complete: Whether all planned steps are done; False if their number is not known.
         lost_records: Records that could not be written to the disk.
         pending_values: Metric values that have not arrived from a GPU.
         failed_uploads: Checkpoints that could not be staged.
+        saves_by_training: Checkpoints that save_checkpoint() wrote to the disk itself, because
+            memory had no room or those before were still being read.
         error: The first reason for a lost record or a failed upload, or None.
     """
 
     __slots__ = (
         "error",
         "failed_uploads",
+        "is_complete",
         "lost_records",
         "mode",
         "pending_values",
         "rank",
+        "saves_by_training",
         "step",
         "total_steps",
         "world_size",
@@ -59,9 +68,11 @@ class Status:
         self.world_size = session.world_size
         self.step = session.current_step()
         self.total_steps = session.total_steps or None
+        self.is_complete = session.is_complete()
         self.lost_records = file.lost if file is not None else 0
         self.pending_values = len(session.log.late.waiting)
         self.failed_uploads = session.checkpoints.failed
+        self.saves_by_training = session.checkpoints.written_by_training
         self.error = (file.error if file is not None else None) or session.checkpoints.error
 
     def __repr__(self) -> str:
@@ -81,6 +92,7 @@ class Session:
         world_size: The number of ranks.
         total_steps: The planned number of steps; 0 if unknown.
         first_step: The step that is done already.
+        notice: Reports a SIGTERM, in a job.
     """
 
     def __init__(
@@ -95,6 +107,7 @@ class Session:
         world_size: int,
         total_steps: int,
         first_step: int,
+        notice: Notice | None = None,
     ) -> None:
         self.mode = mode
         self.log = log
@@ -104,10 +117,14 @@ class Session:
         self.total_steps = total_steps
         self._progress = progress
         self._control = control
+        self._agreement = Agreement(progress, control)
+        self._notice = notice
         self._first_step = self._step = first_step
         self._started_at: int | None = None
         self._is_forked = False
         control_words.begin(progress, total_steps=total_steps, first_step=first_step)
+        if notice is not None:
+            notice.install()
 
     def start_step(self) -> None:
         if self._started_at is not None:
@@ -115,11 +132,10 @@ class Session:
                 f"start_step() was called twice; step {self._step} has not ended",
                 hint="call pf.end_step() first, or use `with pf.train_step():`",
             )
+        if self._control[_EMERGENCY]:
+            self._agreement.before_next(self._step)
         step = self._step = self._step + 1
         self._progress[_STARTED] = step
-        emergency = self._control[_EMERGENCY]
-        if emergency and step <= emergency:
-            self._progress[control_words.ACKNOWLEDGED] = emergency
         self._started_at = _clock()
 
     def end_step(self) -> None:
@@ -171,15 +187,13 @@ class Session:
         return self._step
 
     def is_emergency_save(self) -> bool:
-        return 0 < self._control[control_words.COMMITTED] == self._step
+        return self._agreement.is_emergency_save(self._step)
 
     def should_stop(self) -> bool:
-        control = self._control
-        committed = control[control_words.COMMITTED]
-        if control[control_words.STOP] or 0 < committed <= self._step:
-            self._progress[control_words.STOP_SEEN] = 1
-            return True
-        return False
+        return self._agreement.should_stop(self._step) or self._was_complete()
+
+    def is_complete(self) -> bool:
+        return 0 < self.total_steps <= self._progress[_FINISHED]
 
     def deadline(self) -> float | None:
         milliseconds = self._control[control_words.DEADLINE]
@@ -191,6 +205,7 @@ class Session:
     def finish(self) -> None:
         if self._is_forked:
             return
+        self.checkpoints.finish(_SHARDED_SECONDS)
         end = time.monotonic() + _LATE_SECONDS
         self.log.drain()
         while self.log.late.waiting and time.monotonic() < end:
@@ -198,6 +213,7 @@ class Session:
             self.log.drain()
         self.log.finish(self._step)
         self._progress[control_words.STATE] = control_words.DONE
+        self.checkpoints.settle(_WRITING_SECONDS)
 
     def close(self) -> None:
         """Close without saying that the run has finished: the script is failing."""
@@ -207,9 +223,16 @@ class Session:
     def leave_to_parent(self) -> None:
         """After a fork, in the child: the journal and the words are the parent's."""
         self._is_forked = True
+        if self._notice is not None:
+            self._notice.remove()
         self._progress = control_words.private_words()
+        self._agreement = Agreement(self._progress, control_words.private_words())
         self.log.abandon("a forked process has no run of its own; call pf.init() in it")
         self.checkpoints.abandon("this is a forked process; call pf.init() in it")
 
     def _save_type(self) -> str:
-        return "EMERGENCY" if self.is_emergency_save() else "NORMAL"
+        return "EMERGENCY" if self._agreement.is_committed(self._step) else "NORMAL"
+
+    def _was_complete(self) -> bool:
+        """Whether there was nothing left to do when the run began."""
+        return 0 < self.total_steps <= self._first_step

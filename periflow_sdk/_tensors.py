@@ -47,11 +47,16 @@ class LateValues:
         self.waiting.append((step, milliseconds, copies))
 
     def arrived(self) -> Iterator[tuple[int, int, dict[str, Any]]]:
-        """Take out what has arrived: step, unix milliseconds of the call, values."""
+        """Take out what has arrived: step, unix milliseconds of the call, values.
+
+        The values of a name keep their order, on whatever streams they were made.
+        """
         waiting, self.waiting = self.waiting, []
+        held: set[str] = set()
         for entry in waiting:
             step, milliseconds, copies = entry
-            if all(copy.has_arrived() for copy in copies.values()):
+            if held.isdisjoint(copies) and all(copy.has_arrived() for copy in copies.values()):
                 yield step, milliseconds, {key: copy.item() for key, copy in copies.items()}
             else:
+                held.update(copies)
                 self.waiting.append(entry)

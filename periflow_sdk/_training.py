@@ -30,8 +30,9 @@ class _NoRun:
         """Where to resume from is often asked first: a framework takes it as an argument."""
         from ._opening import find_latest_checkpoint
 
+        found = find_latest_checkpoint()
         self.was_asked_for_latest = True
-        return find_latest_checkpoint()
+        return found
 
     def __getattr__(self, name: str) -> Never:
         if name.startswith("__"):  # whoever inspects the module is not a script
@@ -53,7 +54,8 @@ def init(
 ) -> None:
     """Start the run. Call it once, before the first step, in every rank.
 
-    In a job the run is recorded for the platform; outside a job nothing leaves this machine.
+    In a job the run is recorded for the platform; outside a job nothing leaves this machine,
+    unless the run is attached.
     A second call finishes the first run and starts another.
 
     Args:
@@ -64,10 +66,13 @@ def init(
             appended to; rank R > 0 writes ``<name>.rank<R>``. Ignored in a job.
         config: Hyperparameters to show with the job: a mapping, or an object with attributes
             such as ``argparse.Namespace``. What JSON does not have is kept as text.
-        attach: Not available yet; only None and False are accepted.
+        attach: Outside a job, show the run as a job of the current project: True needs a login
+            (`pf login`), False stays local, None does what PERIFLOW_ATTACH=1 says. An agent
+            beside the script sends metrics and checkpoints; what the script prints stays here.
 
     Raises:
-        UsageError: An argument is wrong, or the local log cannot be written.
+        UsageError: An argument is wrong, the local log cannot be written, or attach=True
+            without a login.
 
     Example:
         >>> import periflow_sdk as pf
@@ -76,17 +81,12 @@ def init(
     """
     if unknown:
         raise _unknown_argument(next(iter(unknown)))
-    if attach:
-        raise UsageError(
-            "init(attach=True) is not available yet",
-            hint="run the script with `pf job run`, or leave attach out",
-        )
     from ._opening import open_session
 
     global _run
     goes_on = isinstance(_run, _NoRun) and _run.was_asked_for_latest
     finish()
-    _run = open_session(total_train_steps, local_log_name, config)
+    _run = open_session(total_train_steps, local_log_name, config, attach)
     if goes_on:
         _run.latest_checkpoint()
     _hook_process()
@@ -191,9 +191,9 @@ def metric(values: Mapping[str, Any]) -> None:
 def upload_checkpoint(path: str | os.PathLike[str] | None = None) -> Upload:
     """Take checkpoint files as they are now, for upload as the checkpoint of the current step.
 
-    It returns when the files are copied aside (``.periflow`` in the checkpoint folder); they
-    may be overwritten or deleted at once. It never waits for the network. Outside a job it
-    does nothing.
+    It returns when the files are safe: cloned or copied aside (``.periflow`` in the checkpoint
+    folder), or held by the agent, which copies them while training goes on. They may be
+    overwritten or deleted at once. It never waits for the network. Outside a job it does nothing.
 
     Args:
         path: A file or a folder. None: the files of CKPT_DIR that have changed since the last
@@ -219,20 +219,29 @@ def save_checkpoint(
     state: object,
     name: str = "checkpoint.pt",
     *,
-    format: Literal["torch", "safetensors"] = "torch",
+    format: Literal["torch", "safetensors", "dcp"] = "torch",
 ) -> Upload:
     """Write a checkpoint file and take it for upload.
 
     The file appears whole or not at all, in CKPT_DIR; outside a job in CKPT_DIR or
-    ``./checkpoints``, without an upload.
+    ``./checkpoints``, without an upload. In a job the call returns when the state is copied into
+    memory, from where it outlives this process; the agent writes the file soon after. Where
+    memory has no room the file is written here; status() counts it in ``saves_by_training``.
+
+    A sharded state, one that holds DTensors (FSDP2) or ShardedTensors, is always written by
+    torch.distributed.checkpoint, into a folder, while training goes on. Every rank has to make
+    the call, with the same arguments; the next one waits until the files of the last are
+    written. finish() waits for them too, so call it before ``destroy_process_group()``.
 
     Args:
-        state: What ``torch.save`` takes; for safetensors a dictionary of tensors.
-        name: The file's path inside the checkpoint folder.
-        format: ``"torch"`` or ``"safetensors"``.
+        state: What ``torch.save`` takes; for safetensors a dictionary of tensors; for dcp a
+            dictionary.
+        name: The path inside the checkpoint folder: of the file, or of the folder for dcp.
+        format: ``"torch"``, ``"safetensors"`` or ``"dcp"`` (torch.distributed.checkpoint).
 
     Returns:
-        The upload. Its ``error`` says why, if the file could not be written.
+        The upload. Its ``error`` says why, if the file could not be written; for dcp, some time
+        after the call.
 
     Raises:
         UsageError: Before init(), a name that leaves the folder, or an unknown format.
@@ -254,10 +263,14 @@ def latest_checkpoint() -> Path | None:
     Outside a job: the newest one that save_checkpoint() wrote; asked before the first step, it
     also makes the steps go on from there, as they do in a job.
 
-    It may be asked before init(), too.
+    It may be asked before init(), too. A checkpoint that is cut off or has lost files is told on
+    stderr, and the one before it is named.
 
     Returns:
         A file, or a folder if the checkpoint has several entries; None on a fresh start.
+
+    Raises:
+        CheckpointError: There are checkpoints, and none of them is whole.
 
     Example:
         >>> import periflow_sdk as pf

@@ -12,7 +12,8 @@ class Upload:
     Attributes:
         id: 32 hex digits; the checkpoint's name in the journal.
         step: The step it belongs to.
-        size: Bytes staged; 0 outside a job, where there is nowhere to send them.
+        size: Bytes staged; 0 outside a job, where there is nowhere to send them, and of a sharded
+            checkpoint until it is written.
         error: Why it will not arrive, or None.
 
     Example:
@@ -23,21 +24,33 @@ class Upload:
         >>> pf.finish()
     """
 
-    __slots__ = ("_folder", "error", "id", "size", "step")
+    __slots__ = ("_folder", "_is_pending", "error", "id", "size", "step")
 
     def __init__(
-        self, upload_id: str, step: int, size: int, folder: str | None, error: str | None = None
+        self,
+        upload_id: str,
+        step: int,
+        size: int,
+        folder: str | None,
+        error: str | None = None,
+        *,
+        is_pending: bool = False,
     ) -> None:
         self.id = upload_id
         self.step = step
         self.size = size
         self.error = error
         self._folder = folder
+        self._is_pending = is_pending
+
+    def settle(self, *, size: int, error: str | None = None) -> None:
+        """Say how the write of a sharded checkpoint came out; PeriFlow calls it."""
+        self.size, self.error, self._is_pending = size, error, False
 
     @property
     def done(self) -> bool:
         """True once the checkpoint is committed, or there was nothing to send."""
-        if self.error is not None:
+        if self.error is not None or self._is_pending:
             return False
         # The agent removes the staged files after the commit: that is its answer.
         return self._folder is None or not os.path.exists(self._folder)  # noqa: PTH110

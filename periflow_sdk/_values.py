@@ -51,7 +51,7 @@ def encode_value(key: str, value: Any) -> str | None:
     if isinstance(value, str):
         return encode_string(value[:LONGEST_TEXT])
     if getattr(value, "is_cuda", False) is True:
-        if value.numel() != 1:
+        if value.numel() != 1 or value.is_complex():
             raise _refuse(key, value)
         return None
     if callable(getattr(value, "item", None)):

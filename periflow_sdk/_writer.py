@@ -23,7 +23,7 @@ def writer_of(file_format: str) -> Writer:
         return _safetensors_writer()
     raise UsageError(
         f"save_checkpoint() does not know the format {file_format!r}",
-        hint='use format="torch" or format="safetensors"',
+        hint='use format="torch", "safetensors" or "dcp"',
     )
 
 

@@ -52,6 +52,46 @@ def job_environment(variables: Mapping[str, str] | None = None) -> JobEnvironmen
     )
 
 
+@dataclass(frozen=True)
+class AttachEnvironment:
+    """What the environment says of attaching a run outside a job.
+
+    ``launch`` tells the starts of one launcher apart, ``is_launched`` that there is one.
+    """
+
+    is_wanted: bool
+    url: str | None
+    has_api_key: bool
+    organization: str | None
+    project: str | None
+    local_rank: int
+    local_world_size: int
+    is_launched: bool
+    launch: str
+
+
+def attach_environment(variables: Mapping[str, str] | None = None) -> AttachEnvironment:
+    """What a run outside a job needs to know to be attached.
+
+    Args:
+        variables: The environment to read; ``os.environ`` if None.
+    """
+    env = os.environ if variables is None else variables
+    names = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+    is_launched = bool(env.get("LOCAL_RANK")) or process_world_size(env) > 1
+    return AttachEnvironment(
+        is_wanted=env.get("PERIFLOW_ATTACH") == "1",
+        url=env.get("PERIFLOW_URL") or None,
+        has_api_key=bool(env.get("PERIFLOW_API_KEY")),
+        organization=env.get("PERIFLOW_ORG") or None,
+        project=env.get("PERIFLOW_PROJECT") or None,
+        local_rank=_integer(env.get("LOCAL_RANK"), 0),
+        local_world_size=max(1, _integer(env.get("LOCAL_WORLD_SIZE"), 1)),
+        is_launched=is_launched,
+        launch="/".join(env.get(name, "") for name in names) if is_launched else "",
+    )
+
+
 def process_rank(variables: Mapping[str, str] | None = None) -> int:
     """The rank of this process: RANK, else what an initialized torch.distributed says, else 0."""
     env = os.environ if variables is None else variables

@@ -123,11 +123,23 @@ def _overview(job: JobDetail, *, relative: bool) -> list[tuple[str, str]]:
         ("Start", _when(job.started_at, relative=relative)),
         ("Duration", duration(job.started_at, job.finished_at)),
         ("Progress", _steps(job)),
+        *_durability(job),
     ]
     if job.status == "failed":
         pairs += [("Error", job.reason or "-"), ("Exit code", _text(job.exit_code))]
     elif job.reason:
         pairs.append(("Reason", job.reason))
+    return pairs
+
+
+def _durability(job: JobDetail) -> list[tuple[str, str]]:
+    """What a lost node would cost, and how fast the last emergency save was."""
+    pairs = []
+    if (steps := job.steps_not_durable) is not None:
+        pairs.append(("Not durable", f"{steps} step{'' if steps == 1 else 's'}"))
+    if job.notice_to_durable_seconds is not None:
+        seconds = f"{job.notice_to_durable_seconds:.1f} s"
+        pairs.append(("Last emergency", f"durable {seconds} after the notice"))
     return pairs
 
 

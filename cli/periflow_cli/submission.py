@@ -10,7 +10,7 @@ from periflow_cli.moment import size_text
 from periflow_cli.names import unknown
 from periflow_cli.output import Output
 from periflow_sdk.api.jobfile import JobSpec
-from periflow_sdk.api.models import JobCreate, JobDetail, VmType, Workspace
+from periflow_sdk.api.models import GitState, JobCreate, JobDetail, VmType, Workspace
 from periflow_sdk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Submission:
             self._output.note(f"Warning: {warning}")
         workspace = self._send(connection, resume)
         client, project = connection.client, connection.project.id
-        body = JobCreate(spec=self._spec, workspace=workspace, shell=shell)
+        body = JobCreate(spec=self._spec, workspace=workspace, shell=shell, git=self._git())
         return client.job(project, client.create_job(project, body).number)
 
     def summary(self) -> dict[str, Any] | None:
@@ -110,6 +110,12 @@ class Submission:
             "file_count": self._plan.file_count,
             "left_out": [{"path": x.path, "reason": x.reason} for x in self._plan.left_out],
         }
+
+    def _git(self) -> GitState | None:
+        """Where the code stands: `.git` itself is never sent."""
+        from periflow_sdk.agent.git import git_state
+
+        return git_state(self._folder) if self._folder is not None else None
 
     def _check_vm(self, connection: Connection) -> None:
         vms = connection.client.vm_types(connection.project.id)

@@ -17,6 +17,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m periflow_sdk.agent")
     parser.add_argument("folder", type=Path, metavar="NODE_DIR")
     parser.add_argument("--worker", type=int, metavar="SUPERVISOR", help=argparse.SUPPRESS)
+    parser.add_argument("--urgent", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     folder = NodeFolder.open(options.folder)
     # httpx loads the libraries of its own command line where they are: a third of its import.
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
     if options.worker is not None:
         from periflow_sdk.agent.worker import run_worker
 
-        return run_worker(folder, endpoint, options.worker)
+        return run_worker(folder, endpoint, options.worker, is_urgent=options.urgent)
     from periflow_sdk.agent.supervisor import run_supervisor
 
     return run_supervisor(folder, endpoint)

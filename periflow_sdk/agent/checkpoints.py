@@ -24,12 +24,27 @@ class Part:
     """What one rank staged with one call: its files, path → bytes, in its folder.
 
     ``changed_at`` has their modification times in ns, as they were when they were staged.
+    ``memory`` is the number of a state that is in memory until its file is written, else 0.
+    A part of a sharded checkpoint is announced when it is saved and has its files (``is_written``)
+    some time later, or never (``failure``): all of ``ranks`` ranks have one, below ``folder``.
+    ``marks`` are size, mtime and inode of files that the worker copies while it holds them.
     """
 
     rank: int
     upload_id: str
     files: dict[str, int]
     changed_at: dict[str, int] = field(default_factory=dict)
+    memory: int = 0
+    ranks: int = 1
+    folder: str = ""
+    is_written: bool = True
+    failure: str = ""
+    marks: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def is_again(self, other: Part) -> bool:
+        """Whether a part has the same rank and some of the same files as another."""
+        shares = bool(self.files.keys() & other.files.keys())
+        return self.rank == other.rank and (shares or self.folder == other.folder != "")
 
     @property
     def staged(self) -> str:
@@ -68,10 +83,24 @@ class Gathering:
 
     def takes(self, part: Part) -> bool:
         """Whether a part belongs here: a rank that saves the same file again begins anew."""
-        return not any(
-            other.rank == part.rank and other.files.keys() & part.files.keys()
-            for other in self.parts
-        )
+        return not any(part.is_again(other) for other in self.parts)
+
+    @property
+    def is_being_written(self) -> bool:
+        """Whether a rank has still to say that its part is on the disk, or will not be."""
+        return not all(part.is_written or part.failure for part in self.parts)
+
+    @property
+    def lack(self) -> str:
+        """Why it can't be published though nothing more comes; empty if it can."""
+        for part in self.parts:
+            if part.failure:
+                return f"rank {part.rank} could not write its part of {part.folder}: {part.failure}"
+            if not part.is_written:
+                return f"the training ended before rank {part.rank} had written {part.folder}"
+            if part.ranks > sum(other.folder == part.folder for other in self.parts):
+                return f"not all of {part.ranks} ranks have a part of {part.folder}"
+        return ""
 
 
 @dataclass
@@ -83,6 +112,7 @@ class Ledger:
     restart do not belong together, whatever their step.
 
     Attributes:
+        kept: Checkpoints that could not be sent and may be, later.
         pids: The processes of each rank (as text, for JSON), in the order they started.
         reached: For each ``rank/generation`` the last step of any of its records.
         expected_ranks: How many ranks the launcher said that it starts here; 0 if it did not.
@@ -93,6 +123,7 @@ class Ledger:
     pids: dict[str, list[int]] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
     expected_ranks: int = 0
+    kept: list[Gathering] = field(default_factory=list)
 
     def read(self, rank: int, lines: bytes, pid: int = 0) -> None:
         """Take the checkpoint records out of whole journal lines of a rank.
@@ -133,12 +164,13 @@ class Ledger:
                     return "torn"
             elif not self._moved_on(gathering, rank, words):
                 waiting.append(rank)
-        if not ended:
-            some_to_come = len(progress) < max(self.expected_ranks, 1)
-            return "open" if waiting or some_to_come else "whole"
-        if ended_well or all(gathering.has_part_of(rank) for rank in waiting):
-            return "whole"
-        return "torn"
+        some_to_come = len(progress) < max(self.expected_ranks, 1)
+        if not ended and (waiting or some_to_come or gathering.is_being_written):
+            return "open"
+        is_left = ended and not ended_well
+        if is_left and not all(gathering.has_part_of(rank) for rank in waiting):
+            return "torn"
+        return "torn" if gathering.lack else "whole"
 
     def _moved_on(self, gathering: Gathering, rank: int, words: RankProgress) -> bool:
         if self._generation_now(rank, words.pid) < gathering.generation:
@@ -189,12 +221,44 @@ class Ledger:
                 raise ValueError(size)
         if not _ID.fullmatch(upload_id) or record["staged"] != f".periflow/{upload_id}":
             raise UnsafePathError(f"{record['staged']!r} is not a folder of staged files.")
-        if type(step) is not int or not 0 <= step < 2**63 or not files:
+        memory = record.get("memory", 0)
+        marks = {f["path"]: _mark(f) for f in record["files"] if "inode" in f}
+        # What is in memory yet, or held by a lease, has no staged file with a time to compare.
+        times = {} if memory or marks else changed_at
+        part = Part(rank, upload_id, files, times, memory, marks=marks)
+        if type(step) is not int or not 0 <= step < 2**63 or type(memory) is not int:
+            raise ValueError(step)
+        if "ranks" in record:
+            self._take_shard(part, record)
+        elif not files:
             raise ValueError(step)
         save_type: SaveType = "EMERGENCY" if record["save"] == "EMERGENCY" else "NORMAL"
-        self._gather(Part(rank, upload_id, files, changed_at), (step, save_type, generation))
+        self._gather(part, (step, save_type, generation))
+
+    def _take_shard(self, part: Part, record: Any) -> None:
+        """Read what only a sharded part has; its first record announces it, without files."""
+        from periflow_sdk.snapshots.path import check_path
+
+        part.ranks, part.folder = record["ranks"], record["folder"]
+        part.failure = str(record.get("failure", ""))[:300]
+        check_path(part.folder)
+        if type(part.ranks) is not int or part.ranks < 1:
+            raise ValueError(part.ranks)
+        if not all(path.startswith(f"{part.folder}/") for path in part.files):
+            raise UnsafePathError(f"A file of a sharded checkpoint is outside {part.folder}.")
+        # A rank that had nothing to write says so in its second record.
+        part.is_written = bool(part.files) or any(
+            known.upload_id == part.upload_id for g in self.gatherings for known in g.parts
+        )
 
     def _gather(self, part: Part, key: tuple[int, SaveType, int]) -> None:
+        for gathering in self.gatherings:
+            for number, known in enumerate(gathering.parts):
+                if part.folder and (known.upload_id, known.rank) == (part.upload_id, part.rank):
+                    gathering.parts[number] = part
+                    return
+        if part.failure:
+            return
         for gathering in self.gatherings:
             is_same = (gathering.step, gathering.save_type, gathering.generation) == key
             if is_same and gathering.takes(part):
@@ -203,6 +267,17 @@ class Ledger:
         step, save_type, generation = key
         self.gatherings.append(Gathering(step, save_type, [part], generation))
 
+    def keep(self, gathering: Gathering) -> None:
+        """Remember one that could not be sent."""
+        if gathering not in self.kept:
+            self.kept.append(gathering)
+
+    def forget(self, gathering: Gathering) -> None:
+        """It is settled."""
+        for group in (self.gatherings, self.kept):
+            if gathering in group:
+                group.remove(gathering)
+
     def to_document(self) -> dict[str, Any]:
         """As it is kept in worker.json."""
         return asdict(self)
@@ -210,12 +285,27 @@ class Ledger:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Ledger:
         """Back from worker.json."""
-        kept = {key: value for key, value in document.items() if key != "gatherings"}
-        return cls(gatherings=list(_gatherings(document)), **kept)
+        return cls(
+            gatherings=list(_gatherings(document.get("gatherings", []))),
+            kept=list(_gatherings(document.get("kept", []))),
+            broken_records=int(document.get("broken_records", 0)),
+            pids=document.get("pids", {}),
+            reached=document.get("reached", {}),
+            expected_ranks=int(document.get("expected_ranks", 0)),
+        )
 
 
-def _gatherings(document: Mapping[str, Any]) -> Iterator[Gathering]:
-    for item in document.get("gatherings", []):
+def _mark(file: Mapping[str, Any]) -> tuple[int, int, int]:
+    return int(file["size"]), int(file["mtime_ns"]), int(file["inode"])
+
+
+def is_id(name: str) -> bool:
+    """Whether this is how a folder of staged files is named."""
+    return _ID.fullmatch(name) is not None
+
+
+def _gatherings(items: list[dict[str, Any]]) -> Iterator[Gathering]:
+    for item in items:
         parts = [Part(**part) for part in item["parts"]]
         save_type = cast("SaveType", item["save_type"])
         yield Gathering(item["step"], save_type, parts, item["generation"])

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from periflow_sdk.agent.folder import NodeFolder
+from periflow_sdk.agent.kept import remove_unkept
+from periflow_sdk.agent.progress import RankProgress
 from periflow_sdk.agent.state import State
 from periflow_sdk.agent.training import Exit
 from periflow_sdk.api.models import AgentFinish
 
+EXIT_PREEMPTED = 75
+"""EX_TEMPFAIL: a command without the SDK that wants to be run again."""
+Outcome = Literal["exited", "stopped", "error", "lost", "preempted"]
 _TAIL_LINES = 20
 _TAIL_BYTES = 64 * 1024
 _LINE_CHARACTERS = 2000
 _BIG_FOLDERS = ("overlay", "data", "input", "root", "trial", "run")
 
 
-def finish_report(folder: NodeFolder, state: State, end: Exit | None) -> AgentFinish:
+def finish_report(
+    folder: NodeFolder, state: State, end: Exit | None, progress: Mapping[int, RankProgress]
+) -> AgentFinish:
     """What the control plane is told.
 
     Args:
         end: How the command ended; None when it never ran.
+        progress: The last words of the ranks.
     """
-    outcome: Literal["exited", "stopped", "error", "lost"] = "exited"
-    reason = None
-    if state.stop_reason is not None:
-        outcome, reason = "stopped", state.stop_reason or None
-    elif end is None or (end.error and not end.lost):
-        outcome = "error"
-        reason = state.failure or (end.error if end else None)
-    elif end.lost:
-        outcome, reason = "lost", end.error
+    outcome, reason = _outcome(state, end, progress)
     return AgentFinish(
         outcome=outcome,
         exit_code=end.exit_code if end and outcome != "error" else None,
@@ -42,11 +42,57 @@ def finish_report(folder: NodeFolder, state: State, end: Exit | None) -> AgentFi
     )
 
 
+def _outcome(
+    state: State, end: Exit | None, progress: Mapping[int, RankProgress]
+) -> tuple[Outcome, str | None]:
+    """The outcome and its reason: what the ranks acknowledged counts, then how the command ended.
+
+    An exit with 0 is what the ranks made of the notice, with 75 what the command asks for by
+    itself; any other exit is its own, unless the agent has ended it for the notice.
+    """
+    if state.notice == "stop":
+        return "stopped", None
+    if end is not None and end.lost:
+        return "lost", end.error
+    if state.notice == "preempt" and end is None and state.failure is None:
+        return "preempted", "the node was taken before the command ran"
+    if end is None or (end.error and not state.terminated_at):
+        return "error", state.failure or (end.error if end else None)
+    if end.exit_code == EXIT_PREEMPTED:
+        return "preempted", f"the command exited with code {EXIT_PREEMPTED}"
+    if state.notice == "preempt" and (reason := _preemption(state, end, progress)):
+        return "preempted", reason
+    return "exited", None
+
+
+def _preemption(state: State, end: Exit, progress: Mapping[int, RankProgress]) -> str | None:
+    """How the notice ended the command; None where it ended otherwise."""
+    ranks = progress.values()
+    committed = state.round is not None and state.round["phase"] == "committed"
+    left = [rank for rank in ranks if rank.saw_stop]
+    if end.exit_code == 0 and left and all(rank.saw_stop or rank.is_done for rank in ranks):
+        if committed and state.round is not None:
+            return f"the node was taken; every rank stopped at step {state.round['step']}"
+        why = (state.round or {}).get("reason") or "no round was opened"
+        return f"the node was taken; the ranks stopped without a save: {why}"
+    if state.round and not all(rank.saw_stop or rank.is_done for rank in ranks):
+        why = state.round.get("reason") or state.ending or "a rank died before it had saved"
+        return f"the node was taken; there is no emergency save: {why}"
+    is_complete = any(0 < rank.total <= rank.finished for rank in ranks)
+    if not state.terminated_at or (end.exit_code == 0 and is_complete):
+        return None
+    if state.round is None:
+        return "the node was taken and the command was ended"
+    if committed:
+        return f"the node was taken after step {state.round['step']}: {state.ending}"
+    return f"the node was taken; there is no emergency save: {state.ending}"
+
+
 def clean_up(folder: NodeFolder) -> None:
     """Remove what is big and of no use any more; logs and the job's own folders stay."""
     for name in _BIG_FOLDERS:
         shutil.rmtree(folder / name, onerror=_open_and_retry)
-    shutil.rmtree(folder.checkpoint / ".periflow", ignore_errors=True)
+    remove_unkept(folder)
     for name in ("plan.json", "trial.json"):
         (folder / name).unlink(missing_ok=True)
 

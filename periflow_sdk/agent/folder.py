@@ -33,7 +33,13 @@ class NodeFolder:
     @property
     def checkpoint(self) -> Path:
         """The checkpoint folder, by the path it has on the host."""
-        return self.path / "ckpt"
+        about = self.attached
+        return Path(about["checkpoint_dir"]) if about else self.path / "ckpt"
+
+    @property
+    def attached(self) -> dict[str, Any] | None:
+        """What a run that was attached said of itself; None for the node of a job."""
+        return read_json(self.path / "attached.json")
 
     @property
     def restored(self) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _RANK = re.compile(r"rank-(0|[1-9][0-9]{0,8})")
+_SYSTEM = re.compile(r"system-(0|[1-9][0-9]{0,5})")
 _SEGMENT = re.compile(r"([0-9]{20}-([0-9]{1,10}))\.jsonl")
 LONGEST_LINE = 16 * 1024 * 1024
 
@@ -72,6 +73,17 @@ def segments(run_dir: Path) -> Iterator[Segment]:
         for match in map(_SEGMENT.fullmatch, names):
             if match:
                 yield Segment(rank, match[1], int(match[2]), folder / match[0])
+
+
+def system_segments(run_dir: Path) -> Iterator[Segment]:
+    """What agents measured on their nodes: segments of the ranks -1 - node."""
+    for entry in _entries(run_dir):
+        node = _SYSTEM.fullmatch(entry.name)
+        if node and entry.is_dir(follow_symlinks=False):
+            folder = Path(entry.path)
+            for match in map(_SEGMENT.fullmatch, sorted(each.name for each in _entries(folder))):
+                if match:
+                    yield Segment(-1 - int(node[1]), match[1], int(match[2]), folder / match[0])
 
 
 def remove_read(run_dir: Path, readers: list[Mapping[str, int]]) -> list[str]:

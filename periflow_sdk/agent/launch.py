@@ -11,9 +11,11 @@ from periflow_sdk.agent.address import registration
 from periflow_sdk.agent.command import command_line, environment, texts
 from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder
+from periflow_sdk.agent.kept import remove_stale
 from periflow_sdk.agent.mounts import Layout, layout
 from periflow_sdk.agent.patience import for_ever
 from periflow_sdk.agent.preparation import Preparation, in_background
+from periflow_sdk.agent.restored import note_restored
 from periflow_sdk.agent.runtimes import Choice, begin_choice
 from periflow_sdk.agent.state import StateFile
 from periflow_sdk.agent.training import Training
@@ -55,6 +57,7 @@ class Launcher:
             PeriFlowError: something the job needs is not there, or its mounts are refused.
             OSError: the disk refused something.
         """
+        remove_stale(self._folder, self._run_dir)
         choose = begin_choice(self._folder)
         places = layout(self._assignment, self._folder, self._run_dir)
         preparation = Preparation(self._client, self._assignment, self._folder, self._tell)
@@ -63,11 +66,14 @@ class Launcher:
         if rendezvous is None or leave():
             choose()
             return False
-        memory.state.restored = prepared
+        memory.state.restored = prepared.name if prepared else None
+        if prepared:
+            note_restored(self._folder.checkpoint, self._run_dir)
+            self._assignment = self._assignment.model_copy(update={"restore": prepared.point})
         choice = choose()
         memory.state.runtime = choice.runtime.name
         memory.save()
-        self._start(training, places, choice, rendezvous, prepared)
+        self._start(training, places, choice, rendezvous, memory.state.restored)
         return True
 
     def _start(

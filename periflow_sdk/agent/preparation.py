@@ -6,16 +6,34 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-from periflow_sdk.agent.folder import NodeFolder
+from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.patience import Backoff, check_superseded, is_passing
 from periflow_sdk.api.client import ApiClient
-from periflow_sdk.api.models import Assignment
-from periflow_sdk.errors import ApiError, PeriFlowError, UnsafePathError
+from periflow_sdk.api.models import Assignment, RestorePoint
+from periflow_sdk.errors import (
+    ApiError,
+    CheckpointError,
+    IntegrityError,
+    NotFoundError,
+    PeriFlowError,
+    UnsafePathError,
+)
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _FAULT_TRIES = 7
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The checkpoint that the command starts from; ``name`` is its only entry, "" for several."""
+
+    name: str
+    point: RestorePoint
 
 
 class Preparation:
@@ -38,8 +56,8 @@ class Preparation:
         self._folder = folder
         self._tell = tell
 
-    def run(self) -> str | None:
-        """Fetch all; the name of the restored entry below the checkpoint folder, if any.
+    def run(self) -> Restored | None:
+        """Fetch all; what was restored, if there is anything.
 
         Raises:
             PeriFlowError: something is not there any more or cannot be stored here.
@@ -62,22 +80,48 @@ class Preparation:
         if self._fetch(workspace.snapshot_id, root / workspace.name):
             self._tell("preparing", f"Fetched the workspace {workspace.name}.")
 
-    def _restore(self) -> str | None:
+    def _restore(self) -> Restored | None:
         folder = self._folder.checkpoint
-        restore = self._assignment.restore
         separate = self._assignment.spec.checkpoint.input is not None
-        if restore:
-            target = self._folder.restored if separate else folder
-            if self._fetch(restore.snapshot_id, target):
-                self._tell("preparing", f"Restored checkpoint of step {restore.step}.")
+        point = None
+        if self._assignment.restore:
+            point = self._fetch_newest(self._folder.restored if separate else folder)
             if separate:
                 _copy(self._folder.restored, folder)
         self._folder.restored.mkdir(exist_ok=True)
         folder.mkdir(exist_ok=True)
-        if not restore:
+        if not point:
             return None
         entries = [entry.name for entry in folder.iterdir() if entry.name != ".periflow"]
-        return entries[0] if len(entries) == 1 else ""
+        return Restored(entries[0] if len(entries) == 1 else "", point)
+
+    def _fetch_newest(self, target: Path) -> RestorePoint:
+        """Fetch the newest checkpoint that is whole.
+
+        Raises:
+            CheckpointError: none is; the job must not begin again from step 0 unasked.
+        """
+        note = self._folder / "restored.json"
+        if target.exists():
+            return RestorePoint.model_validate(read_json(note))
+        assert self._assignment.restore is not None
+        damaged: list[int] = []
+        for point in (self._assignment.restore, *self._assignment.older):
+            write_json(note, point.model_dump(mode="json"))
+            try:
+                self._fetch(point.snapshot_id, target)
+            except (IntegrityError, NotFoundError) as error:
+                damaged.append(point.step)
+                self._tell("warning", f"The checkpoint of step {point.step} is damaged: {error}")
+                continue
+            self._tell("preparing", f"Restored checkpoint of step {point.step}.")
+            return point
+        steps = ", ".join(map(str, damaged))
+        raise CheckpointError(
+            f"No checkpoint of this job is whole (step {steps}), and it does not begin again "
+            "from step 0 by itself.",
+            hint="Submit the job again to begin anew.",
+        )
 
     def _fetch(self, snapshot: str, target: Path) -> bool:
         """Download what is not there; the target appears only when it is whole."""
@@ -113,12 +157,12 @@ def _copy(source: Path, target: Path) -> None:
     partial.rename(target)
 
 
-def in_background(work: Callable[[], str | None], leave: Callable[[], bool]) -> str | None:
+def in_background(work: Callable[[], T | None], leave: Callable[[], bool]) -> T | None:
     """The result of ``work``, or None when ``leave`` says that nobody waits for it any more.
 
     The thread is left behind then: it ends with the process, and what it fetched is kept.
     """
-    result: list[str | None] = []
+    result: list[T | None] = []
     trouble: list[BaseException] = []
 
     def run() -> None:

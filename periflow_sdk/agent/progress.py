@@ -1,27 +1,59 @@
-"""What the ranks say of their progress, and the word to stop that they may read."""
+"""What the ranks say of their progress, and the words that they are told."""
 
 from __future__ import annotations
 
 import os
 import struct
+import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from periflow_sdk import _control as word
+from periflow_sdk._emergency import RankWords
 from periflow_sdk.agent.journal import ranks
 
 _WORDS = 16
+_NOTHING = (0,) * _WORDS
 
 
 @dataclass(frozen=True)
 class RankProgress:
-    """The words of one rank."""
+    """What one rank says; ``words`` is the page it was read from."""
 
     started: int
     finished: int
     total: int
     is_done: bool
-    pid: int = 0
+    words: tuple[int, ...] = _NOTHING
+
+    @property
+    def pid(self) -> int:
+        """The process that wrote the words."""
+        return self.words[word.PID]
+
+    @property
+    def saw_stop(self) -> bool:
+        """Whether the script was told to leave its loop."""
+        return bool(self.words[word.STOP_SEEN])
+
+    @property
+    def noticed_at(self) -> float | None:
+        """When the rank had a SIGTERM, in unix seconds."""
+        return self.words[word.NOTICE] / 1000 or None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether this process of the rank has started a step."""
+        return self.started > self.words[word.FIRST]
+
+    def is_alive(self) -> bool:
+        """Whether the process of the rank lives."""
+        return _is_alive(self.words[word.PID])
+
+    def seen(self) -> RankWords:
+        """What a round needs to know of it."""
+        return RankWords.of(self.words, is_alive=self.is_alive())
 
 
 def read_progress(run_dir: Path) -> dict[int, RankProgress]:
@@ -35,21 +67,53 @@ def read_progress(run_dir: Path) -> dict[int, RankProgress]:
                 finished=words[word.FINISHED],
                 total=words[word.TOTAL],
                 is_done=words[word.STATE] == word.DONE,
-                pid=words[word.PID],
+                words=words,
             )
     return found
 
 
-def ask_to_stop(run_dir: Path, deadline: float) -> None:
-    """Make ``should_stop()`` true and ``deadline()`` known on every rank that has started."""
+def write_control(run_dir: Path, words: Iterable[tuple[int, int]]) -> None:
+    """Write words and their values, in this order, for every rank that has started."""
+    alive = (word.HEARTBEAT, int(time.time() * 1000))
+    ordered = [alive, *words]
     for folder in ranks(run_dir).values():
         if _read(folder / "control"):
             descriptor = os.open(folder / "control", os.O_WRONLY | os.O_NOFOLLOW)
             try:
-                os.pwrite(descriptor, struct.pack("<q", int(deadline * 1000)), 8 * word.DEADLINE)
-                os.pwrite(descriptor, struct.pack("<q", 1), 8 * word.STOP)
+                for place, value in ordered:
+                    os.pwrite(descriptor, struct.pack("<q", value), 8 * place)
             finally:
                 os.close(descriptor)
+
+
+def expected_ranks(progress: Collection[RankProgress]) -> int:
+    """How many ranks the launcher has started on this node, by the environment it gave them.
+
+    A process that no launcher started has no RANK, and is the only one.
+    """
+    expected = len(progress)
+    for rank in progress:
+        variables = _environment(rank.words[word.PID])
+        if variables.get("RANK"):
+            size = variables.get("LOCAL_WORLD_SIZE") or variables.get("WORLD_SIZE") or ""
+            expected = max(expected, int(size) if size.isdecimal() else 0)
+    return expected
+
+
+def _environment(pid: int) -> dict[str, str]:
+    try:
+        text = Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return {}
+    return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
+    except OSError:
+        return False
+    return status.split()[0] not in ("Z", "X")
 
 
 def _read(path: Path) -> tuple[int, ...] | None:

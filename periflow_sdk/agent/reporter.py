@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -107,4 +108,9 @@ class Reporter:
             phase=phase,
             step=max((p.finished for p in progress), default=None),
             total_steps=max((p.total for p in progress if p.total), default=None),
+            notice_age_seconds=self._notice_age(),
         )
+
+    def _notice_age(self) -> float | None:
+        state = self._memory.state
+        return max(0.0, time.time() - state.noticed_at) if state.notice is not None else None

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from periflow_sdk.agent.folder import NodeFolder, read_json
-from periflow_sdk.agent.journal import LONGEST_LINE, Segment, remove_read, segments
+from periflow_sdk.agent.journal import (
+    LONGEST_LINE,
+    Segment,
+    remove_read,
+    segments,
+    system_segments,
+)
 from periflow_sdk.agent.patience import Backoff, SupersededError, check_superseded, is_passing
 from periflow_sdk.agent.state import StateFile
 from periflow_sdk.api.client import ApiClient
@@ -117,7 +123,8 @@ class Shipper:
 
     def _ship_journal(self) -> bool:
         shipped = behind = False
-        for segment in segments(self._run_dir()):
+        run_dir = self._run_dir()
+        for segment in (*segments(run_dir), *system_segments(run_dir)):
             if segment.key not in self._refused:
                 accepted = self._ship_segment(segment)
                 shipped |= accepted > 0

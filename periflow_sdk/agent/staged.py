@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from periflow_sdk.agent.checkpoints import Gathering, Part
@@ -38,6 +38,37 @@ def staged_files(base: Path, gathering: Gathering) -> Iterator[dict[str, Path]]:
             _check(folder, name, size, part.changed_at.get(path))
             files[path] = Path(f"/proc/self/fd/{folder}/{name.name}")
         yield files
+
+
+@contextlib.contextmanager
+def opened_folders(base: Path) -> Iterator[Callable[[tuple[str, ...]], int]]:
+    """Opens folders below the checkpoint folder by their names, links never followed.
+
+    Raises:
+        CheckpointError: a folder is gone.
+        UnsafePathError: a link lies on the way.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _Folders(base, stack).open
+
+
+def written_sizes(base: Path, part: Part) -> dict[str, int]:
+    """The bytes that the files of a part have now.
+
+    Raises:
+        CheckpointError: one is missing.
+        UnsafePathError: a link lies on the way.
+    """
+    with opened_folders(base) as folders:
+        sizes = {}
+        for path in part.files:
+            name = PurePosixPath(path)
+            folder = folders((*part.staged.split("/"), *name.parent.parts))
+            try:
+                sizes[path] = os.stat(name.name, dir_fd=folder, follow_symlinks=False).st_size
+            except FileNotFoundError:
+                raise CheckpointError(f"The state of {path} could not be written.") from None
+        return sizes
 
 
 def remove_staged(base: Path, part: Part) -> None:

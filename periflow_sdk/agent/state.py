@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from periflow_sdk.agent.folder import read_json, write_json
 
 Phase = Literal["new", "preparing", "running", "finishing", "finished", "superseded"]
+Notice = Literal["stop", "preempt"]
 
 
 @dataclass
@@ -25,8 +26,12 @@ class State:
         training: What training.json said.
         log_offset: Bytes of output.log that the server has.
         journal_offsets: The same for each "<rank>/<segment>".
-        stop_reason: Why the training is being ended; None while it is not.
-        stop_deadline: Unix seconds after which it is killed.
+        notice: What the training is to end for; None while it is not.
+        noticed_at: When that was said, in unix seconds.
+        deadline: Unix seconds after which the training is killed.
+        round: The emergency round (see periflow_sdk._emergency.Round); None without one.
+        terminated_at: When the agent began to end the training, in unix seconds; 0 = not.
+        ending: Why it did.
         failure: Why the command never ran.
     """
 
@@ -38,8 +43,12 @@ class State:
     training: dict[str, float | str] | None = None
     log_offset: int = 0
     journal_offsets: dict[str, int] = field(default_factory=dict)
-    stop_reason: str | None = None
-    stop_deadline: float = 0.0
+    notice: Notice | None = None
+    noticed_at: float = 0.0
+    deadline: float = 0.0
+    round: dict[str, Any] | None = None
+    terminated_at: float = 0.0
+    ending: str = ""
     failure: str | None = None
 
 

@@ -9,16 +9,18 @@ import threading
 import time
 from pathlib import Path
 
+from periflow_sdk.agent.emergency import Emergency
 from periflow_sdk.agent.ending import clean_up, finish_report
 from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
 from periflow_sdk.agent.launch import Launcher
+from periflow_sdk.agent.observer import Observer
 from periflow_sdk.agent.patience import LeavingError, SupersededError, for_ever
-from periflow_sdk.agent.progress import ask_to_stop
+from periflow_sdk.agent.progress import read_progress
 from periflow_sdk.agent.reporter import Reporter
 from periflow_sdk.agent.rundir import make_run_dir, remove_run_dir
 from periflow_sdk.agent.shipping import Shipper
-from periflow_sdk.agent.state import Phase, StateFile
+from periflow_sdk.agent.state import Notice, Phase, StateFile
 from periflow_sdk.agent.training import Exit, Training
 from periflow_sdk.agent.workers import WorkerProcess
 from periflow_sdk.api.models import AgentOrders, Assignment
@@ -27,8 +29,7 @@ from periflow_sdk.errors import PeriFlowError
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 _LOCK_SECONDS = 5.0
-ON_REQUEST = ""
-TOLD_TO_LEAVE = "the agent was told to leave"
+_Heard = tuple[Notice, float | None]
 
 
 class Supervisor:
@@ -48,9 +49,9 @@ class Supervisor:
         self._shipper = Shipper(self._client, folder, self._memory, self._supersede)
         self._worker = WorkerProcess(folder)
         self._wake = threading.Event()
-        self._stop_ordered = False
+        self._heard: _Heard | None = None
         self._superseded = False
-        self._signals = 0
+        self._signals = self._signals_taken = 0
 
     def run(self) -> int:
         """Do what is left to do; 0 when nothing is."""
@@ -74,14 +75,33 @@ class Supervisor:
         run_dir = make_run_dir(assignment, self._folder)
         self._state.run_dir = str(run_dir)
         training = self._training = Training(self._folder, str(run_dir))
+        self._emergency = Emergency(self._folder, self._memory, training, self._reporter.tell)
+        self._grace_seconds = assignment.grace_seconds
         if not training.was_started():
             self._enter("preparing")
             self._reporter.start()
             self._launch(assignment, run_dir)
         else:
             self._reporter.start()
-        end = self._watch(assignment) if training.was_started() else None
+        end = None
+        if training.was_started():
+            observer = self._observe(assignment, run_dir)
+            end = self._watch()
+            observer.stop()
         self._finish(end, run_dir)
+
+    def _observe(self, assignment: Assignment, run_dir: Path) -> Observer:
+        shell = assignment.shell
+        observer = Observer(
+            run_dir,
+            self._training.processes,
+            python=shell.python,
+            variables=shell.variables,
+            node=assignment.node_rank,
+        )
+        observer.report_to(self._client)
+        observer.start()
+        return observer
 
     def _assignment(self) -> Assignment:
         kept = read_json(self._folder / "assignment.json")
@@ -110,9 +130,9 @@ class Supervisor:
             self._state.failure = f"{error or type(error).__name__}{hint}"
             return
         if not started:
-            self._note_stop(assignment.grace_seconds)
+            self._listen()
 
-    def _watch(self, assignment: Assignment) -> Exit | None:
+    def _watch(self) -> Exit | None:
         """Stand by until the command has ended; None when this attempt was superseded."""
         self._state.training = self._training.identity()
         self._enter("running")
@@ -121,38 +141,40 @@ class Supervisor:
             end = self._training.poll()
             if end is not None or self._superseded:
                 return end
-            if self._is_over():
-                self._note_stop(assignment.grace_seconds)
-                self._press()
+            self._listen()
+            if self._emergency.is_on:
+                self._emergency.tend()
             self._worker.tend()
-            self._wake.wait(_TICK_SECONDS)
+            self._wake.wait(self._emergency.pause_seconds or _TICK_SECONDS)
             self._wake.clear()
 
-    def _note_stop(self, grace_seconds: float) -> None:
-        """Remember, once, why and until when the command may still run."""
-        if self._state.stop_reason is not None:
-            return
-        with self._memory.lock:
-            self._state.stop_reason = TOLD_TO_LEAVE if self._signals else ON_REQUEST
-            self._state.stop_deadline = time.time() + grace_seconds
-        self._memory.save()
-        ask_to_stop(Path(self._state.run_dir), self._state.stop_deadline)
+    def _listen(self) -> None:
+        """Take what orders, signals and ranks say of the end."""
+        now = time.time()
+        if heard := self._heard:
+            self._heard = None
+            notice, grace_seconds = heard
+            self._hear(notice, now, grace_seconds)
+        if self._signals > self._signals_taken:
+            self._signals_taken = self._signals
+            self._hear("preempt", now)
+            if self._signals > 1:
+                self._emergency.insist()
+        if not self._emergency.is_on and (noticed_at := self._emergency.watch()):
+            self._hear("preempt", noticed_at)
 
-    def _press(self) -> None:
-        if self._signals > 1 or time.time() >= self._state.stop_deadline:
-            self._training.kill()
-        else:
-            self._training.terminate()
+    def _hear(self, notice: Notice, at: float, grace_seconds: float | None = None) -> None:
+        grace = self._grace_seconds if grace_seconds is None else grace_seconds
+        if self._emergency.hear(notice, at + grace, at):
+            self._worker.hasten()
+            self._reporter.beat()
 
     def _is_told_twice(self) -> bool:
         return self._signals > 1
 
     def _is_over(self) -> bool:
-        return (
-            self._stop_ordered
-            or self._superseded
-            or self._signals > 0
-            or self._state.stop_reason is not None
+        return bool(
+            self._heard or self._superseded or self._signals > 0 or self._state.notice is not None
         )
 
     def _finish(self, end: Exit | None, run_dir: Path) -> None:
@@ -165,15 +187,14 @@ class Supervisor:
             while not (self._shipper.is_done() and self._is_settled()):
                 if self._superseded:
                     return
-                if self._is_over():
-                    self._note_stop(self._grace_seconds())
+                self._listen()
                 self._worker.tend()
                 self._wake.wait(_TICK_SECONDS / 2)
                 self._wake.clear()
         self._reporter.finish()
         if self._superseded:
             return
-        report = finish_report(self._folder, self._state, end)
+        report = finish_report(self._folder, self._state, end, read_progress(run_dir))
         leave = self._is_told_twice
         for_ever(lambda: self._client.finish_attempt(report), leave=leave)
         self._enter("finished")
@@ -181,12 +202,12 @@ class Supervisor:
         clean_up(self._folder)
 
     def _is_settled(self) -> bool:
-        """Whether every checkpoint is, or a stop leaves no more time for it."""
+        """Whether every checkpoint is, or a notice leaves no more time for it."""
         if self._worker.is_complete():
             return True
-        is_late = self._state.stop_reason is not None and time.time() >= self._state.stop_deadline
+        is_late = self._state.notice is not None and time.time() >= self._state.deadline
         if is_late:
-            _log.error("the stop's grace is over: checkpoints that are not uploaded stay here")
+            _log.error("the grace is over: checkpoints that are not uploaded stay here")
             self._worker.kill()
         return is_late
 
@@ -196,17 +217,22 @@ class Supervisor:
         self._worker.kill()
         training = getattr(self, "_training", None)
         if training is not None and training.was_started():
-            self._note_stop(self._grace_seconds())
-            while training.poll() is None:
-                self._press()
-                time.sleep(_TICK_SECONDS)
+            self._end(training)
         self._enter("superseded")
         if self._state.run_dir:
             remove_run_dir(Path(self._state.run_dir))
         clean_up(self._folder)
 
-    def _grace_seconds(self) -> float:
-        return float((read_json(self._folder / "assignment.json") or {}).get("grace_seconds", 0))
+    def _end(self, training: Training) -> None:
+        """SIGTERM to the command, its grace, SIGKILL: nothing that it saves counts any more."""
+        kept = read_json(self._folder / "assignment.json") or {}
+        deadline = time.time() + float(kept.get("grace_seconds", 0))
+        while training.poll() is None:
+            if self._signals > 1 or time.time() >= deadline:
+                training.kill()
+            else:
+                training.terminate()
+            time.sleep(_TICK_SECONDS)
 
     def _enter(self, phase: Phase) -> None:
         with self._memory.lock:
@@ -217,8 +243,8 @@ class Supervisor:
     def _obey(self, orders: AgentOrders) -> None:
         if orders.superseded:
             self._supersede()
-        elif orders.stop and not self._stop_ordered:
-            self._stop_ordered = True
+        elif orders.stop or orders.preempt:
+            self._heard = ("stop" if orders.stop else "preempt", orders.grace_seconds)
             self._wake.set()
 
     def _supersede(self) -> None:

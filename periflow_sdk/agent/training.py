@@ -9,10 +9,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
 from periflow_sdk.agent.processes import ProcessTree, boot_id, is_running
+
+if TYPE_CHECKING:
+    import psutil
 
 _SHIM = Path(__file__).with_name("shim.py")
 
@@ -105,6 +108,10 @@ class Training:
     def kill(self) -> None:
         """SIGKILL to every process of the command."""
         self._tree.kill()
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the command."""
+        return self._tree.members()
 
     def _shim_pid(self) -> int | None:
         if not self._shim_lives():

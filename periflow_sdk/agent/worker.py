@@ -17,6 +17,14 @@ from periflow_sdk.agent.checkpoints import Gathering, Ledger
 from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.journal import segments
+from periflow_sdk.agent.kept import (
+    earlier_attempts,
+    is_deserted,
+    place_of,
+    remove_unkept,
+)
+from periflow_sdk.agent.leases import LeaseKeeper, recover
+from periflow_sdk.agent.memory import MemoryWriter
 from periflow_sdk.agent.patience import (
     Backoff,
     SupersededError,
@@ -25,7 +33,8 @@ from periflow_sdk.agent.patience import (
     is_passing,
 )
 from periflow_sdk.agent.progress import read_progress
-from periflow_sdk.agent.staged import remove_staged, staged_files
+from periflow_sdk.agent.rundir import remove_run_dir
+from periflow_sdk.agent.staged import remove_staged, staged_files, written_sizes
 from periflow_sdk.errors import CheckpointError, PeriFlowError, UnsafePathError
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 NICENESS = 19
 _INTERVAL_SECONDS = 0.25
+_URGENT_SECONDS = 0.03
 _READ_BYTES = 4 * 1024 * 1024
 _TRIES = 4
 _STORE_TRIES = 30
@@ -47,13 +57,18 @@ class Worker:
         connect: Gives a client; called when the first checkpoint is there, as it costs memory.
     """
 
-    def __init__(self, folder: NodeFolder, connect: Callable[[], ApiClient]) -> None:
+    def __init__(
+        self, folder: NodeFolder, connect: Callable[[], ApiClient], *, is_urgent: bool = False
+    ) -> None:
         self._folder = folder
+        self._is_urgent = is_urgent
         self._connect = connect
         self._client: ApiClient | None = None
         memory = read_json(folder / "worker.json") or {}
         self._offsets: dict[str, int] = memory.get("offsets", {})
         self._ledger = Ledger.from_document(memory.get("ledger", {}))
+        self._memory: MemoryWriter | None = None
+        self._leases: LeaseKeeper | None = None
 
     def run(self) -> None:
         """Work until the training has ended and every checkpoint is settled.
@@ -61,9 +76,61 @@ class Worker:
         Raises:
             SupersededError: this attempt may commit nothing more.
         """
+        if self._is_urgent:
+            self._prepare()
+        else:
+            self._settle_earlier()
         while not self._round():
-            time.sleep(_INTERVAL_SECONDS)
+            time.sleep(self._interval_seconds)
         self._save(complete=True)
+
+    def _prepare(self) -> None:
+        """Load now, while the ranks still come to their step, what an upload needs."""
+        import periflow_sdk.snapshots  # noqa: F401
+
+        self._api()
+
+    @property
+    def _interval_seconds(self) -> float:
+        return _URGENT_SECONDS if self._is_urgent else _INTERVAL_SECONDS
+
+    def _settle_earlier(self) -> None:
+        """Send what earlier attempts left here; no trouble with it may hold up this one's."""
+        folders = [each for each in earlier_attempts(self._folder) if is_deserted(each)]
+        state = read_json(self._folder / "state.json") or {}
+        if folders and state.get("run_dir"):
+            self._serve_memory(Path(state["run_dir"]), ended=state.get("phase") == "finishing")
+        for folder in folders:
+            try:
+                Worker(folder, self._api).settle_rest()
+            except SupersededError:
+                raise
+            except Exception:
+                _log.exception("what %s has left cannot be sent", folder.path)
+
+    def settle_rest(self) -> None:
+        """Send what a dead attempt of this node has left whole.
+
+        Raises:
+            SupersededError: the living attempt may commit nothing more.
+        """
+        run_dir = Path((read_json(self._folder / "state.json") or {}).get("run_dir") or "/nowhere")
+        progress = read_progress(run_dir)
+        self._serve_memory(run_dir, ended=True)
+        self._read_journal(run_dir)
+        # Without the words of its ranks nobody knows whether a checkpoint is whole.
+        whole = [
+            gathering
+            for gathering in self._ledger.gatherings
+            if progress
+            and self._ledger.verdict(gathering, progress, ended=True, ended_well=False) == "whole"
+        ]
+        for gathering in [*self._ledger.kept, *whole]:
+            self._settle(gathering, self._upload)
+        self._save(complete=True)
+        remove_unkept(self._folder)
+        if run_dir.name != "nowhere":
+            remove_run_dir(run_dir)
 
     def _round(self) -> bool:
         """Settle what can be settled now; True when nothing more can come."""
@@ -72,15 +139,29 @@ class Worker:
         ended: bool = state["phase"] == "finishing"
         # Before the journal: what a rank recorded before it moved on is then read, too.
         progress = read_progress(run_dir)
+        states = self._serve_memory(run_dir, ended=ended)
         self._read_journal(run_dir)
         ended_well = (read_json(self._folder / "exit.json") or {}).get("exit_code") == 0
         for gathering in list(self._ledger.gatherings):
             verdict = self._ledger.verdict(gathering, progress, ended=ended, ended_well=ended_well)
-            if verdict == "whole":
+            if verdict == "whole" and not self._is_pending(gathering, states):
                 self._settle(gathering, self._upload)
             elif verdict == "torn":
                 self._settle(gathering, _refuse_torn)
         return ended
+
+    def _serve_memory(self, run_dir: Path, *, ended: bool) -> MemoryWriter:
+        if self._memory is None:
+            self._memory = MemoryWriter(self._folder.checkpoint, run_dir, self._interval_seconds)
+            self._leases = LeaseKeeper(self._folder.checkpoint, run_dir)
+            if not ended:
+                self._memory.start()
+                self._leases.start()
+        if ended:
+            self._memory.finish()
+            if self._leases is not None:
+                self._leases.finish()
+        return self._memory
 
     def _read_journal(self, run_dir: Path) -> None:
         before, broken = dict(self._offsets), self._ledger.broken_records
@@ -99,6 +180,7 @@ class Worker:
         """Announce a checkpoint, then commit it or say why it failed."""
         from periflow_sdk.api.models import CheckpointCommit, CheckpointStart
 
+        trouble = self._measure(gathering)
         announcement = CheckpointStart(
             upload_id=gathering.upload_id,
             step=gathering.step,
@@ -115,21 +197,56 @@ class Worker:
             return
         if known.status != "ready":
             try:
+                if trouble is not None:
+                    raise trouble
                 commit = CheckpointCommit(snapshot_id=self._stubborn(lambda: upload(gathering)))
             except (PeriFlowError, OSError) as error:
                 if isinstance(error, SupersededError):
                     raise
                 _log.error("the checkpoint of step %s failed: %s", gathering.step, error)
-                commit = CheckpointCommit(failure=str(error).rstrip(".")[:500])
+                commit = CheckpointCommit(failure=self._failure(gathering, error))
             known = for_ever(lambda: self._api().commit_checkpoint(gathering.upload_id, commit))
         if known.status == "ready":
             for part in gathering.parts:
                 remove_staged(self._folder.checkpoint, part)
-        self._forget(gathering)
+            self._ledger.forget(gathering)
+            self._save()
+        else:
+            self._forget(gathering)
 
     def _forget(self, gathering: Gathering) -> None:
-        self._ledger.gatherings.remove(gathering)
+        if gathering in self._ledger.gatherings:
+            self._ledger.gatherings.remove(gathering)
         self._save()
+
+    def _failure(self, gathering: Gathering, error: PeriFlowError | OSError) -> str:
+        """Why a checkpoint is not there, and where its files are if it can be sent later."""
+        reason = str(error).rstrip(".")[:500]
+        if _is_final(error):
+            return reason
+        self._ledger.keep(gathering)
+        return f"{reason}; kept in {place_of(self._folder, gathering)}"
+
+    def _is_pending(self, gathering: Gathering, states: MemoryWriter) -> bool:
+        """Whether files of a checkpoint are still being written or copied to where it is staged."""
+        return any(
+            (part.memory and states.is_pending(part.rank, part.memory))
+            or (self._leases is not None and self._leases.is_pending(part.upload_id))
+            for part in gathering.parts
+        )
+
+    def _measure(self, gathering: Gathering) -> PeriFlowError | None:
+        """Learn the sizes of files that were made of states in memory; why one was not."""
+        try:
+            for part in gathering.parts:
+                if part.memory:
+                    part.files = written_sizes(self._folder.checkpoint, part)
+                recover(self._folder.checkpoint, part)
+        except (PeriFlowError, OSError) as error:
+            if isinstance(error, PeriFlowError):
+                return error
+            return CheckpointError(f"A file could not be copied: {error}.")
+        return None
 
     def _upload(self, gathering: Gathering) -> str:
         from periflow_sdk.snapshots import upload_files
@@ -168,16 +285,23 @@ class Worker:
         write_json(self._folder / "worker.json", document)
 
 
-def be_humble() -> None:
-    """Give way to the training, end with the supervisor, and allow for many open files."""
+def be_humble(*, is_urgent: bool = False) -> None:
+    """Give way to the training, end with the supervisor, and allow for many open files.
+
+    Args:
+        is_urgent: The node will be taken: give way to nobody.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    os.nice(NICENESS)
+    if not is_urgent:
+        os.nice(NICENESS)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _refuse_torn(gathering: Gathering) -> str:
+    if gathering.lack:
+        raise CheckpointError(f"{gathering.lack[0].upper()}{gathering.lack[1:]}.")
     raise CheckpointError(
         f"The training ended before every rank had passed step {gathering.step}; "
         "a part may be missing."
@@ -193,17 +317,20 @@ def _patience(error: Exception) -> int:
     return _STORE_TRIES if getattr(error, "code", "") == "transfer_failed" else _TRIES
 
 
-def run_worker(folder: NodeFolder, endpoint: Endpoint, supervisor: int) -> int:
+def run_worker(
+    folder: NodeFolder, endpoint: Endpoint, supervisor: int, *, is_urgent: bool = False
+) -> int:
     """The worker process; 0 when all is settled, or nothing more is wanted of it.
 
     Args:
         supervisor: The pid of the process that started it; without that one it leaves.
+        is_urgent: The node will be taken: work at normal priority, and look more often.
     """
-    be_humble()
+    be_humble(is_urgent=is_urgent)
     if os.getppid() != supervisor:
         return 0
     try:
-        Worker(folder, endpoint.connect).run()
+        Worker(folder, endpoint.connect, is_urgent=is_urgent).run()
     except SupersededError as error:
         _log.info("%s", error)
     return 0

@@ -19,6 +19,15 @@ class WorkerProcess:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before = 0.0
+        self._is_urgent = False
+
+    def hasten(self) -> None:
+        """From now on it works at normal priority: a process cannot take its niceness back."""
+        if self._is_urgent:
+            return
+        self._is_urgent = True
+        self.kill()
+        self._process, self._not_before = None, 0.0
 
     def tend(self) -> None:
         """Start the worker if none runs. Call from one thread: the worker ends with it."""
@@ -35,6 +44,7 @@ class WorkerProcess:
                 str(self._folder.path),
                 "--worker",
                 str(os.getpid()),
+                *(["--urgent"] if self._is_urgent else []),
             ],
             stdin=subprocess.DEVNULL,
             cwd="/",

@@ -161,6 +161,15 @@ class ApiClient:
     def create_job(self, project: str, body: m.JobCreate) -> m.Job:
         return self._post(f"projects/{project}/jobs", m.Job, body)
 
+    def attach_job(self, project: str, body: m.AttachedJobCreate) -> m.AttachedJob:
+        """The job of an attached run: a new one, or the one this run has already."""
+        return self._post(f"projects/{project}/jobs/attached", m.AttachedJob, body)
+
+    def sync_job(self, project: str, number: int | str, body: m.SyncRequest) -> m.AttachedJob:
+        """A token for what the agent of a node left unsent when its job ended."""
+        path = f"projects/{project}/jobs/{_segment(number)}/sync"
+        return self._post(path, m.AttachedJob, body)
+
     def jobs(self, project: str, *, limit: int | None = None) -> list[m.Job]:
         """Newest first."""
         return self._list(f"projects/{project}/jobs", m.Job, limit=limit)
@@ -169,8 +178,17 @@ class ApiClient:
         """By number, name, id, unique id prefix or ``latest``."""
         return self._get(f"projects/{project}/jobs/{_segment(number)}", m.JobDetail)
 
-    def stop_job(self, project: str, number: int | str) -> m.Job:
-        return self._post(f"projects/{project}/jobs/{_segment(number)}/stop", m.Job, None)
+    def stop_job(self, project: str, number: int | str, *, now: bool = False) -> m.Job:
+        """End a job; it saves first, unless ``now`` or when it is told a second time."""
+        path = f"projects/{project}/jobs/{_segment(number)}/stop{'?now=true' if now else ''}"
+        return self._post(path, m.Job, None)
+
+    def preempt_job(
+        self, project: str, number: int | str, *, grace_seconds: float | None = None
+    ) -> m.Job:
+        """Tell a running job that its node will be taken: it saves, ends and starts again."""
+        body = m.PreemptRequest(grace_seconds=grace_seconds)
+        return self._post(f"projects/{project}/jobs/{_segment(number)}/preempt", m.Job, body)
 
     def job_log(
         self,
@@ -193,8 +211,12 @@ class ApiClient:
             f"projects/{project}/jobs/{_segment(number)}/log", m.LogPage, params=params
         )
 
-    def metric_names(self, project: str, number: int | str) -> list[m.MetricName]:
-        return self._list(f"projects/{project}/jobs/{_segment(number)}/metrics", m.MetricName)
+    def metric_names(
+        self, project: str, number: int | str, *, system: bool = False
+    ) -> list[m.MetricName]:
+        """The metrics of a job; with ``system``, what its agents measured (rank -1 - node), too."""
+        path = f"projects/{project}/jobs/{_segment(number)}/metrics"
+        return self._list(path, m.MetricName, params={"system": True} if system else None)
 
     def metric_series(
         self,
@@ -202,17 +224,19 @@ class ApiClient:
         number: int | str,
         name: str,
         *,
-        rank: int = 0,
+        rank: int | None = 0,
         max_points: int | None = None,
         last: int | None = None,
     ) -> m.MetricSeries:
         """One metric of one rank.
 
         Args:
+            rank: Of which rank; None for the mean over all ranks at each step.
             max_points: Downsample to at most about this many (min and max of each pixel column).
             last: Only the last so many points.
         """
-        params: dict[str, Any] = {"name": name, "rank": rank}
+        params: dict[str, Any] = {"name": name}
+        params |= {"mean": True} if rank is None else {"rank": rank}
         if max_points is not None:
             params["max_points"] = max_points
         if last is not None:
@@ -244,6 +268,9 @@ class ApiClient:
 
     def report_event(self, body: m.AgentEvent) -> None:
         self._request("POST", "agent/events", json=body.model_dump(mode="json"))
+
+    def report_system(self, body: m.NodeSystem) -> None:
+        self._request("POST", "agent/system", json=body.model_dump(mode="json"))
 
     def ship_journal(self, rank: int, segment: str, offset: int, lines: bytes) -> int:
         """Send whole lines of a segment that start at ``offset``; the next offset wanted.

@@ -220,10 +220,68 @@ class Workspace(Body):
     name: str
 
 
+class GitState(Wire):
+    """Where the code stands: ``diff_bytes`` is the size of what is changed and not committed."""
+
+    commit: str
+    branch: str | None = None
+    dirty: bool = False
+    diff_bytes: int = 0
+
+
+class Gpu(Wire):
+    name: str
+    memory_bytes: int
+
+
+class NodeSystem(Wire):
+    """The machine of one node and the job's Python on it, as its agent found them.
+
+    ``packages`` are the distributions that the job's Python sees, name → version.
+    """
+
+    node: int = 0
+    hostname: str
+    os: str
+    cpu: str
+    cpu_count: int
+    memory_bytes: int
+    gpus: list[Gpu] = []
+    python: str | None = None
+    packages: dict[str, str] = {}
+    git: GitState | None = None
+
+
+class JobSystem(Wire):
+    """What the newest attempt runs on; ``git`` is the code's state when it was sent or started."""
+
+    attempt: int
+    git: GitState | None = None
+    nodes: list[NodeSystem] = []
+
+
 class JobCreate(Body):
     spec: JobSpec
     workspace: Workspace | None = None
     shell: ShellEnvironment = ShellEnvironment()
+    git: GitState | None = None
+
+
+class AttachedJobCreate(Body):
+    """A run that was started outside shows up as a job. ``run_id`` is its own name for itself."""
+
+    run_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    command: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    hostname: Annotated[str, StringConstraints(max_length=256)]
+    num_ranks: Annotated[int, Field(ge=1, lt=1 << 20)] = 1
+
+
+class SyncRequest(Body):
+    """A member sends what the agent of a node could not."""
+
+    attempt: Annotated[int, Field(ge=1)]
+    node: Annotated[int, Field(ge=0)] = 0
 
 
 class Event(Wire):
@@ -277,8 +335,19 @@ class Job(Wire):
     finished_at: datetime | None = None
 
 
+class PreemptRequest(Body):
+    """``grace_seconds``: what the node has left; None stands for the server's usual grace."""
+
+    grace_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+
+
 class JobDetail(Job):
-    """A job as `pf job view` shows it. ``log_tail`` is filled when the job has failed."""
+    """A job as `pf job view` shows it. ``log_tail`` is filled when the job has failed.
+
+    ``steps_not_durable`` counts the steps done since the newest checkpoint that is ready: what a
+    node that goes without notice takes with it. ``notice_to_durable_seconds`` is how long the
+    newest emergency checkpoint took from the notice until it was ready.
+    """
 
     spec: dict[str, Any]
     attempts: list[Attempt]
@@ -286,6 +355,21 @@ class JobDetail(Job):
     checkpoints: list[Checkpoint]
     log_tail: list[str] = []
     config: dict[str, Any] | None = None
+    steps_not_durable: int | None = None
+    notice_to_durable_seconds: float | None = None
+    system: JobSystem | None = None
+
+
+class AttachedJob(Wire):
+    """A job, and the token with which one node of it sends what it has.
+
+    ``ended``: the attempt is over; what it left is still taken, and changes nothing else.
+    """
+
+    job: Job
+    attempt: int
+    token: str
+    ended: bool
 
 
 class LogLine(Wire):
@@ -320,12 +404,13 @@ class MetricName(Wire):
 class MetricSeries(Wire):
     """One metric of one rank, newest attempt first where attempts overlap.
 
+    ``rank`` is None for the mean over the ranks at each step.
     ``steps``, ``times`` (unix seconds) and ``values`` have one length. NaN and infinities are the
     strings "NaN", "Infinity" and "-Infinity".
     """
 
     name: str
-    rank: int
+    rank: int | None
     steps: list[int]
     times: list[float]
     values: list[float | str]
@@ -355,6 +440,7 @@ class Assignment(Wire):
     """Everything an agent needs to run its node of an attempt.
 
     ``devices`` are the indices of the devices given to this node (for CUDA_VISIBLE_DEVICES).
+    ``older`` are the job's checkpoints before ``restore``, newest first, for when that is damaged.
     """
 
     job_id: str
@@ -372,6 +458,7 @@ class Assignment(Wire):
     workspace: WorkspaceMount | None = None
     data: list[DataMount] = []
     restore: RestorePoint | None = None
+    older: list[RestorePoint] = []
     grace_seconds: float
 
 
@@ -393,18 +480,28 @@ class Rendezvous(Wire):
 
 
 class AgentHeartbeat(Body):
-    """``step`` is the largest finished step of this node's ranks."""
+    """``step`` is the largest finished step of this node's ranks.
+
+    ``notice_age_seconds``: how long ago this node heard that it will be taken; None if it did not.
+    """
 
     phase: Literal["preparing", "running", "finishing"]
     step: int | None = None
     total_steps: int | None = None
+    notice_age_seconds: Annotated[float, Field(ge=0)] | None = None
 
 
 class AgentOrders(Wire):
-    """What the control plane wants: go on, stop the training, or leave (superseded)."""
+    """What the control plane wants: go on, stop the training, or leave (superseded).
+
+    ``preempt``: the node will be taken. ``grace_seconds`` is what is left until then, or until a
+    stop ends the training by force; None stands for the assignment's grace.
+    """
 
     stop: bool = False
     superseded: bool = False
+    preempt: bool = False
+    grace_seconds: float | None = None
 
 
 class AgentEvent(Body):
@@ -432,11 +529,12 @@ class AgentFinish(Body):
     """The command has ended and everything it left is shipped.
 
     ``outcome``: ``exited`` (see exit_code; 128+n after signal n), ``stopped`` (ended because it
-    was told to), ``error`` (never ran, or its end is unknown; see reason) or ``lost`` (the machine
-    took it away, by a restart say: the job's restart rules apply).
+    was told to), ``error`` (never ran, or its end is unknown; see reason), ``lost`` (the machine
+    took it away, by a restart say: the job's restart rules apply) or ``preempted`` (it left its
+    loop, or was ended, because its node will be taken; see reason for what was saved).
     """
 
-    outcome: Literal["exited", "stopped", "error", "lost"]
+    outcome: Literal["exited", "stopped", "error", "lost", "preempted"]
     exit_code: int | None = None
     reason: str | None = None
     log_tail: list[str] = []

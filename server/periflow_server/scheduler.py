@@ -25,6 +25,8 @@ from periflow_server.storage.store import Store
 POLL_SECONDS = 0.5
 LEASE_SECONDS = 90.0
 """An agent that lives and has not been heard of for so long hangs, and is replaced."""
+ATTACHED_LEASE_SECONDS = 600.0
+"""Nobody starts the agent of an attached run again: it is given so long to be heard of."""
 MOST_STARTS = 6
 """An agent that never came to run its command in so many starts does not come."""
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -117,7 +119,8 @@ class Scheduler:
 
     def _watch(self) -> None:
         with self._database.read() as session:
-            nodes = [node for node, _ in live_nodes(session)]
+            live = [node for node, _ in live_nodes(session)]
+        nodes = [node for node in live if node.folder]
         folders = {self._jobs_dir / node.folder: node for node in nodes}
         gone = self._executor.poll(folders)
         for folder, node in folders.items():
@@ -129,7 +132,18 @@ class Scheduler:
             elif self._is_silent(node):
                 logger.warning("The agent in %s hangs; it is replaced", folder)
                 self._executor.stop([folder], keep_training=True)
-        self._forget({node.id for node in nodes})
+        for node in live:
+            if not node.folder and self._is_silent(node):
+                self._lose_attached(node)
+        self._forget({node.id for node in live})
+
+    def _lose_attached(self, node: Node) -> None:
+        with self._database.write() as session:
+            attempt = session.get_one(Attempt, node.attempt_id)
+            if attempt.status in attempts.LIVE:
+                job = session.get_one(Job, attempt.job_id)
+                reason = f"the agent on {node.hostname} was not heard of any more"
+                attempts.lose(session, job, attempt, "node-lost", reason)
 
     def _restart(self, folder: Path, node: Node) -> None:
         """Start the agent of a node, or give the node up."""
@@ -179,7 +193,7 @@ class Scheduler:
         if node.id not in self._heard or last != node.heartbeat_at:
             self._heard[node.id] = (node.heartbeat_at, now)
             return False
-        if now - since < LEASE_SECONDS:
+        if now - since < (LEASE_SECONDS if node.folder else ATTACHED_LEASE_SECONDS):
             return False
         self._heard[node.id] = (node.heartbeat_at, now)
         return True

@@ -100,6 +100,7 @@ def submit(
     output: str = "/workspace/ckpt",
     env: dict[str, str] | None = None,
     shell: m.ShellEnvironment | None = None,
+    restart: dict[str, Any] | None = None,
 ) -> m.Job:
     """Create a job that runs a command with this test's Python."""
     spec: dict[str, Any] = {
@@ -111,6 +112,8 @@ def submit(
     }
     if data:
         spec["data"] = [{"name": data.name, "mount_path": "/workspace/data"}]
+    if restart is not None:
+        spec["restart"] = restart
     if restored:
         spec["checkpoint"]["input"] = {"id": restored, "mount_path": "/workspace/input"}
     folder = None

@@ -59,11 +59,11 @@ def test_stop_reaches_detached_processes(run, client, tmp_path):
 
 
 def test_agent_that_is_told_to_leave_ends_the_command_gracefully(run, script):
-    job = run(f"exec python {script}")
+    job = run(f"exec python {script}", restart={"on": []})
     job.wait_for_line("ready")
     os.kill(job.read("agent.json")["pid"], signal.SIGTERM)
-    detail = job.wait("stopped")
-    assert detail.attempts[0].exit_code == 42
+    (attempt,) = job.wait("failed").attempts
+    assert (attempt.status, attempt.exit_code) == ("preempted", 42)
 
 
 def test_second_signal_kills_a_command_that_ignores_the_first(run, tmp_path):
@@ -73,13 +73,13 @@ def test_second_signal_kills_a_command_that_ignores_the_first(run, tmp_path):
         "print('ready', flush=True)\n"
         "while True: time.sleep(600)\n"
     )
-    job = run(f"exec python {tmp_path}/deaf.py")
+    job = run(f"exec python {tmp_path}/deaf.py", restart={"on": []})
     job.wait_for_line("ready")
     pid = job.read("agent.json")["pid"]
     os.kill(pid, signal.SIGTERM)
     job.wait_for_line("not now")
     os.kill(pid, signal.SIGTERM)
-    assert job.wait("stopped").attempts[0].exit_code == 137
+    assert job.wait("failed").attempts[0].exit_code == 137
 
 
 def test_superseded_agent_ends_the_command_and_leaves(run, server, script, until):

@@ -98,6 +98,48 @@ def test_metrics_are_listed_shown_and_drawn(settled, trained: int) -> None:
     assert wrong.returncode == 3 and "Did you mean loss?" in wrong.stderr
 
 
+TWO_RANKS = """\
+import os, subprocess, sys
+if "RANK" not in os.environ:
+    for rank in "01":
+        environment = {**os.environ, "RANK": rank}
+        subprocess.run([sys.executable, *sys.argv], env=environment, check=True)
+    sys.exit()
+import periflow_sdk as pf
+pf.init(total_train_steps=3)
+for step in range(3):
+    with pf.train_step():
+        pf.metric({"loss": step + 10 * int(os.environ["RANK"])})
+if os.environ["RANK"] == "1":
+    pf.metric({"second": 1})
+"""
+
+
+def test_metrics_of_ranks_are_shown_for_one_for_all_or_as_their_mean(settled) -> None:
+    (settled.folder / "ranks").mkdir()
+    (settled.folder / "ranks/train.py").write_text(TWO_RANKS)
+    file = settled.write_job("ranks.yml", "python /workspace/ranks/train.py")
+    done = settled.run("job", "run", "-f", file, "-d", "ranks", "--wait")
+    assert done.returncode == 0, done.stderr
+
+    def values(*options: str) -> list[tuple[int | None, float]]:
+        shown = settled.json("job", "metrics", "show", "latest", "--name", "loss", *options)
+        return [(point["rank"], point["value"]) for point in shown]
+
+    assert values() == values("--rank", "0") == [(0, 0), (0, 1), (0, 2)]
+    assert values("--rank", "1") == [(1, 10), (1, 11), (1, 12)]
+    assert values("--all-ranks") == values() + values("--rank", "1")
+    assert values("--mean") == [(None, 5), (None, 6), (None, 7)]
+    table = settled.pf("job", "metrics", "show", "latest", "--all-ranks").splitlines()
+    assert table[0].split("\t")[:3] == ["Name", "Rank", "Step"] and len(table) == 1 + 6 + 1
+    assert "second" not in settled.pf("job", "metrics", "show", "latest")
+    plot = settled.pf("job", "metrics", "plot", "latest", "--all-ranks")
+    assert "loss (rank 0)" in plot and "loss (rank 1)" in plot
+    assert "*" in settled.pf("job", "metrics", "plot", "latest", "--mean")
+    both = settled.run("job", "metrics", "show", "latest", "--mean", "--rank", "1")
+    assert both.returncode == 2 and "--all-ranks" in both.stderr
+
+
 def test_failed_job_is_exit_8_and_shows_code_and_last_lines(settled) -> None:
     file = settled.write_job("failing.yml", "echo so far so good; exit 3")
     done = settled.run("job", "run", "-f", file, "--wait")

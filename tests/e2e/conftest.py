@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from periflow_sdk.api.client import ApiClient
+
 BIN = Path(sys.executable).parent
 COUNTING_JOB = Path(__file__).parent / "counting_job"
 
@@ -61,6 +63,15 @@ class Stranger:
 
     def json(self, *arguments: object) -> Any:
         return json.loads(self.pf(*arguments, "--json"))
+
+    def client(self) -> ApiClient:
+        """What `pf` is logged in with, for tests that ask often."""
+        tokens = json.loads((self.home / "session.json").read_text())["local"]
+        url = json.loads((self.home / "server/server.json").read_text())["url"]
+        return ApiClient(url, tokens["access_token"])
+
+    def project_id(self) -> str:
+        return str(self.json("project", "list")[0]["id"])
 
     def sign_up(self) -> None:
         self.pf(

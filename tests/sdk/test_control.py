@@ -31,12 +31,21 @@ def test_emergency_save_is_at_one_step_and_should_stop_from_there_on(job: Run) -
     assert job.word("progress", word.STOP_SEEN) == 1
 
 
-def test_emergency_step_is_not_saved_before_it_is_committed(job: Run) -> None:
+def test_emergency_step_is_acknowledged_when_a_step_starts(job: Run) -> None:
     pf.init()
-    job.tell(word.EMERGENCY, 1)
+    job.tell(word.EMERGENCY, 2)
     with pf.train_step():
+        assert job.word("progress", word.ACKNOWLEDGED) == 2
         assert not pf.is_emergency_save() and not pf.should_stop()
-    assert job.word("progress", word.ACKNOWLEDGED) == 1
+
+
+def test_emergency_step_is_acknowledged_between_steps_too(job: Run) -> None:
+    pf.init()
+    for ask in (pf.is_emergency_save, pf.should_stop):
+        step = job.word("control", word.EMERGENCY) + 2
+        job.tell(word.EMERGENCY, step)
+        assert not ask()
+        assert job.word("progress", word.ACKNOWLEDGED) == step
 
 
 def test_emergency_step_that_has_passed_is_not_acknowledged(job: Run) -> None:
@@ -44,9 +53,9 @@ def test_emergency_step_that_has_passed_is_not_acknowledged(job: Run) -> None:
     for _ in range(2):
         with pf.train_step():
             pass
-    job.tell(word.EMERGENCY, 2)
+    job.tell(word.EMERGENCY, 1)
     with pf.train_step():
-        pass
+        assert not pf.is_emergency_save() and not pf.should_stop()
     assert job.word("progress", word.ACKNOWLEDGED) == 0
 
 

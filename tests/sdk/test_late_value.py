@@ -29,10 +29,13 @@ class GpuTensor:
     def numel(self) -> int:
         return self.count
 
+    def is_complex(self) -> bool:
+        return False
+
     def item(self) -> float:
         raise AssertionError("this waits for the device")
 
-    __float__ = __bool__ = item
+    __float__ = __int__ = __bool__ = __str__ = __repr__ = tolist = cpu = item
 
 
 class Copy:
@@ -78,6 +81,27 @@ def test_value_that_has_not_arrived_does_not_hold_up_a_later_one(gpu_run: Run) -
     fast.is_ready = True
     pf.metric({})
     assert gpu_run.metrics() == [(0, {"fast": 2.0})]
+
+
+def test_values_of_a_name_keep_their_order_when_the_first_arrives_last(gpu_run: Run) -> None:
+    losses = [GpuTensor(float(n)) for n in range(3)]
+    for loss in losses:
+        with pf.train_step():
+            pf.metric({"loss": loss})
+    losses[1].is_ready = losses[2].is_ready = True
+    pf.metric({})
+    assert gpu_run.metrics() == [] and pf.status().pending_values == 3
+    losses[0].is_ready = True
+    pf.metric({})
+    assert gpu_run.metrics() == [(n + 1, {"loss": float(n)}) for n in range(3)]
+
+
+def test_nothing_reads_a_value_on_its_way_whatever_is_called(gpu_run: Run) -> None:
+    for _ in range(50):
+        with pf.train_step():
+            pf.metric({"loss": GpuTensor(0.5), "lr": 0.1})
+        pf.is_emergency_save(), pf.should_stop(), pf.status(), pf.current_step()
+    assert len(gpu_run.metrics()) == 50 and pf.status().pending_values == 50
 
 
 def test_end_step_takes_in_what_has_arrived(gpu_run: Run) -> None:

@@ -230,7 +230,7 @@ def test_killed_while_staging_leaves_no_record(job: Run) -> None:
         from periflow_sdk import _staging
         import periflow_sdk as pf
         pf.init()
-        _staging._copy_bytes = lambda read, write: os.kill(os.getpid(), signal.SIGKILL)
+        _staging.copy_bytes = lambda read, write: os.kill(os.getpid(), signal.SIGKILL)
         _staging._clone = lambda read, write: False
         pf.upload_checkpoint()
     """)

@@ -37,11 +37,6 @@ def test_config_that_contains_itself_is_refused(run: Run) -> None:
         pf.init(config=config)
 
 
-def test_attach_says_that_it_is_not_there_yet(run: Run) -> None:
-    with pytest.raises(UsageError, match="not available yet"):
-        pf.init(attach=True)
-
-
 def test_local_log_that_cannot_be_written_is_refused(local: Run) -> None:
     with pytest.raises(UsageError, match="local_log_name"):
         pf.init(local_log_name=local.folder)

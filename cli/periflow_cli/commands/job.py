@@ -1,4 +1,4 @@
-"""`pf job list|view|stop`, and the group that the other job commands join."""
+"""`pf job list|view|stop|preempt`, and the group that the other job commands join."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from periflow_cli.commands.job_log import print_log
 from periflow_cli.commands.job_metric import group as metrics
 from periflow_cli.commands.job_run import run_job
+from periflow_cli.commands.job_sync import sync_job
 from periflow_cli.commands.job_template import group as template
 from periflow_cli.group import Group, Invocation, json_option, yes_option
 
@@ -45,16 +46,23 @@ def list_jobs(invocation: Invocation, /, limit: int, as_json: bool) -> None:
 
 @group.command("view")
 @click.argument("job")
+@click.option("--system", is_flag=True, help="Show the machines, the packages and the code.")
 @json_option
 @click.pass_obj
-def view_job(invocation: Invocation, /, job: str, as_json: bool) -> None:
+def view_job(invocation: Invocation, /, job: str, system: bool, as_json: bool) -> None:
     """Show a job: progress, attempts, events, checkpoints; the end of its log if it failed."""
     from periflow_cli.jobs import find_job, show_job
 
     output = invocation.output
-    found = find_job(invocation.connect(), job)
+    connection = invocation.connect()
+    found = find_job(connection, job)
     if as_json:
         output.json(found)
+        return
+    if system:
+        from periflow_cli.system import show_system
+
+        show_system(output, connection, found)
         return
     show_job(output, found)
     if any(each.status == "ready" for each in found.checkpoints):
@@ -69,11 +77,17 @@ group.add_command(print_log)
 
 @group.command("stop")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@click.option("--now", is_flag=True, help="End them at once, without a last checkpoint.")
 @yes_option
 @json_option
 @click.pass_obj
-def stop_jobs(invocation: Invocation, /, jobs: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Stop jobs: they are asked to end, then made to. Their checkpoints stay."""
+def stop_jobs(
+    invocation: Invocation, /, jobs: tuple[str, ...], now: bool, yes: bool, as_json: bool
+) -> None:
+    """Stop jobs: they save and end, or are made to. Their checkpoints stay.
+
+    Stopping a job that is stopping already ends it at once, as --now does.
+    """
     from periflow_cli.jobs import find_job
 
     output = invocation.output
@@ -81,7 +95,8 @@ def stop_jobs(invocation: Invocation, /, jobs: tuple[str, ...], yes: bool, as_js
     found = [find_job(connection, reference) for reference in jobs]
     names = ", ".join(f"{each.number} ({each.name})" for each in found)
     output.confirm(f"Stop job {names}?", yes=yes)
-    stopped = [connection.client.stop_job(connection.project.id, each.number) for each in found]
+    client, project = connection.client, connection.project.id
+    stopped = [client.stop_job(project, each.number, now=now) for each in found]
     if as_json:
         output.json(stopped)
     for each in stopped:
@@ -90,5 +105,31 @@ def stop_jobs(invocation: Invocation, /, jobs: tuple[str, ...], yes: bool, as_js
     output.hint(f"pf job view {stopped[0].number}")
 
 
+@group.command("preempt")
+@click.argument("job")
+@click.option(
+    "--grace", type=click.FloatRange(0, 3600, min_open=True), help="Seconds the job has left."
+)
+@json_option
+@click.pass_obj
+def preempt_job(invocation: Invocation, /, job: str, grace: float | None, as_json: bool) -> None:
+    """Rehearse a preemption: the job saves, ends, and goes on from that checkpoint.
+
+    It is what happens when a cloud takes a spot machine back.
+    """
+    from periflow_cli.jobs import find_job
+
+    output = invocation.output
+    connection = invocation.connect()
+    number = find_job(connection, job).number
+    told = connection.client.preempt_job(connection.project.id, number, grace_seconds=grace)
+    if as_json:
+        output.json(told)
+    else:
+        output.line(f"Job {told.number} ({told.name}) is told that its node will be taken.")
+    output.hint(f"pf job log -f {told.number}")
+
+
+group.add_command(sync_job)
 group.add_command(template)
 group.add_command(metrics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -10,11 +12,18 @@ from periflow_cli.group import Group, Invocation, json_option
 
 if TYPE_CHECKING:
     from periflow_cli.connection import Connection
-    from periflow_sdk.api.models import MetricName
+    from periflow_sdk.api.models import MetricName, MetricSeries
 
-_rank_option = click.option(
-    "--rank", type=click.IntRange(0), default=0, show_default=True, help="Of which process."
-)
+
+def _rank_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Whose values: ``rank`` (None: not said), ``all_ranks`` and ``mean``."""
+    for option in (
+        click.option("--mean", is_flag=True, help="The mean of all processes at each step."),
+        click.option("--all-ranks", is_flag=True, help="Of every process."),
+        click.option("--rank", type=click.IntRange(0), help="Of which process.  [default: 0]"),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group("metrics", cls=Group)
@@ -61,7 +70,7 @@ def list_metrics(invocation: Invocation, /, job: str, as_json: bool) -> None:
 @click.option(
     "--limit", type=click.IntRange(1), default=10, show_default=True, help="The last N of each."
 )
-@_rank_option
+@_rank_options
 @json_option
 @click.pass_obj
 def show_metrics(
@@ -70,7 +79,9 @@ def show_metrics(
     job: str,
     names: tuple[str, ...],
     limit: int,
-    rank: int,
+    rank: int | None,
+    all_ranks: bool,
+    mean: bool,
     as_json: bool,
 ) -> None:
     """Show the last values of metrics."""
@@ -82,20 +93,28 @@ def show_metrics(
     output = invocation.output
     connection = invocation.connect()
     number = find_job(connection, job).number
+    view = _View.of(rank, all_ranks=all_ranks, mean=mean)
+    chosen = _chosen(connection, number, names, view)
     points = []
-    for name in _chosen(connection, number, names):
-        series = connection.client.metric_series(
-            connection.project.id, number, name, rank=rank, last=limit
-        )
+    for series in view.series(connection, number, chosen, last=limit):
         for step, time, value in zip(series.steps, series.times, series.values, strict=True):
-            points.append((name, step, datetime.fromtimestamp(time, UTC), value))
+            points.append(
+                (series.name, series.rank, step, datetime.fromtimestamp(time, UTC), value)
+            )
     if as_json:
         keys = ("name", "rank", "step", "time", "value")
-        rows = [(name, rank, step, rfc3339(time), value) for name, step, time, value in points]
+        rows = [(*place, rfc3339(time), value) for *place, time, value in points]
         output.json([dict(zip(keys, row, strict=True)) for row in rows])
         return
-    table = [(name, str(step), local_time(time), str(value)) for name, step, time, value in points]
-    output.table(("Name", "Step", "Created", "Value"), table)
+    header: tuple[str, ...] = ("Name", "Rank", "Step", "Created", "Value")
+    table: list[tuple[str, ...]] = [
+        (name, str(whose), str(step), local_time(time), str(value))
+        for name, whose, step, time, value in points
+    ]
+    if not all_ranks:
+        header = header[:1] + header[2:]
+        table = [row[:1] + row[2:] for row in table]
+    output.table(header, table)
     output.hint(f"pf job metrics plot {number}")
 
 
@@ -104,11 +123,18 @@ def show_metrics(
 @click.option(
     "--name", "names", multiple=True, metavar="NAME", help="Of these; default: loss, or the first."
 )
-@_rank_option
+@_rank_options
 @json_option
 @click.pass_obj
 def plot_metrics(
-    invocation: Invocation, /, job: str, names: tuple[str, ...], rank: int, as_json: bool
+    invocation: Invocation,
+    /,
+    job: str,
+    names: tuple[str, ...],
+    rank: int | None,
+    all_ranks: bool,
+    mean: bool,
+    as_json: bool,
 ) -> None:
     """Draw metrics over the steps; with --json, the points that would be drawn."""
     from periflow_cli.jobs import find_job
@@ -117,24 +143,59 @@ def plot_metrics(
     output = invocation.output
     connection = invocation.connect()
     number = find_job(connection, job).number
-    chosen = _chosen(connection, number, names, one=not names)
-    client, project = connection.client, connection.project.id
-    series = [
-        client.metric_series(project, number, name, rank=rank, max_points=2 * width())
-        for name in chosen
-    ]
+    view = _View.of(rank, all_ranks=all_ranks, mean=mean)
+    chosen = _chosen(connection, number, names, view, one=not names)
+    series = view.series(connection, number, chosen, max_points=2 * width())
     if as_json:
         output.json(series)
         return
+    if all_ranks:
+        for each in series:
+            each.name = f"{each.name} (rank {each.rank})"
     for line in draw(series, braille=output.boxes):
         output.line(line)
-    output.hint(f"pf job metrics show {number} --name {chosen[0]}")
+    output.hint(f"pf job metrics show {number} --name {chosen[0].name}")
+
+
+@dataclass(frozen=True)
+class _View:
+    """Whose values are shown: those of one rank, of all, or their mean (``rank`` is None)."""
+
+    rank: int | None
+    is_all: bool
+
+    @classmethod
+    def of(cls, rank: int | None, *, all_ranks: bool, mean: bool) -> _View:
+        if (rank is not None) + all_ranks + mean > 1:
+            raise click.UsageError("Use one of --rank, --all-ranks and --mean.")
+        return cls(None if mean else rank or 0, all_ranks)
+
+    def shows(self, metric: MetricName) -> bool:
+        """Whether the metric has values in this view."""
+        if self.rank is None:
+            return metric.kind == "number"
+        return self.is_all or self.rank in metric.ranks
+
+    def series(
+        self, connection: Connection, number: int, chosen: list[MetricName], **limits: int
+    ) -> list[MetricSeries]:
+        project, fetch = connection.project.id, connection.client.metric_series
+        return [
+            fetch(project, number, metric.name, rank=rank, **limits)
+            for metric in chosen
+            for rank in (sorted(metric.ranks) if self.is_all else [self.rank])
+        ]
 
 
 def _chosen(
-    connection: Connection, number: int, names: tuple[str, ...], *, one: bool = False
-) -> list[str]:
-    """The metrics asked for, else all of them, or with ``one`` the loss or the first number.
+    connection: Connection,
+    number: int,
+    names: tuple[str, ...],
+    view: _View,
+    *,
+    one: bool = False,
+) -> list[MetricName]:
+    """The metrics asked for, else all in the view, or with ``one`` the loss or the first number.
 
     Raises:
         NotFoundError: there is no such metric, or none at all.
@@ -142,20 +203,25 @@ def _chosen(
     from periflow_cli.names import unknown
     from periflow_sdk.errors import NotFoundError
 
-    known = connection.client.metric_names(connection.project.id, number)
-    everything = [each.name for each in known]
+    found = connection.client.metric_names(connection.project.id, number)
+    known: dict[str, MetricName] = {}
+    for each in found:
+        known.setdefault(each.name, each)
     for name in names:
-        if name not in everything:
+        if name not in known:
             raise unknown(
                 "metric",
                 name,
-                everything,
+                list(known),
                 f"pf job metrics list {number}",
                 where=f"of job {number}",
             )
-    if names or (known and not one):
-        return list(names) or everything
-    if favourite := _favourite(known):
+    if names:
+        return [known[name] for name in names]
+    shown = [each for each in known.values() if view.shows(each)]
+    if shown and not one:
+        return shown
+    if favourite := _favourite(shown):
         return [favourite]
     raise NotFoundError(
         f"Job {number} has reported no numbers.",
@@ -164,6 +230,6 @@ def _chosen(
     )
 
 
-def _favourite(known: list[MetricName]) -> str | None:
-    numbers = [each.name for each in known if each.kind == "number"]
-    return "loss" if "loss" in numbers else next(iter(numbers), None)
+def _favourite(known: list[MetricName]) -> MetricName | None:
+    numbers = [each for each in known if each.kind == "number"]
+    return next((each for each in numbers if each.name == "loss"), next(iter(numbers), None))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint, select
+from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
@@ -15,7 +16,12 @@ LIVE = ("allocating", "preparing", "running")
 
 
 class Attempt(Base):
-    """One run of a job. ``first_step`` is the smallest step it has finished so far."""
+    """One run of a job. ``first_step`` is the smallest step it has finished so far.
+
+    ``system`` is what each node's agent said of its machine, by the node's rank.
+    ``noticed_at`` is when it was told that it will be preempted or stopped, ``deadline_at`` when
+    its node goes, if that is known.
+    """
 
     __tablename__ = "attempts"
     __table_args__ = (UniqueConstraint("job_id", "number"),)
@@ -29,6 +35,9 @@ class Attempt(Base):
     restore_checkpoint_id: Mapped[str | None]
     first_step: Mapped[int | None] = mapped_column(BigInteger)
     unreadable_lines: Mapped[int] = mapped_column(default=0)
+    system: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    noticed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deadline_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -37,7 +46,8 @@ class Attempt(Base):
 class Node(Base):
     """One node of an attempt: where its agent is and what it last said.
 
-    ``starts`` counts how often the agent was started since it last ran its command.
+    ``starts`` counts how often the agent was started since it last ran its command. ``folder`` is
+    empty where no executor started the agent: it came by itself, beside an attached run.
     """
 
     __tablename__ = "nodes"
@@ -70,6 +80,14 @@ def newest_attempt(session: Session, job_id: str) -> Attempt | None:
     """The attempt of a job that runs, or ran last."""
     query = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number.desc())
     return session.scalars(query.limit(1)).first()
+
+
+def noticed_preemptions(session: Session, job_id: str) -> int:
+    """How many attempts of a job ended because their nodes were taken, with notice."""
+    query = select(func.count()).where(
+        Attempt.job_id == job_id, Attempt.status == "preempted", Attempt.noticed_at.is_not(None)
+    )
+    return session.scalar(query) or 0
 
 
 def nodes_of(session: Session, attempt_id: str) -> list[Node]:

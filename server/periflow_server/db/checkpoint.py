@@ -89,13 +89,28 @@ def latest_checkpoint(session: Session, project_id: str) -> CheckpointRow | None
 
 def newest_ready(session: Session, job_id: str) -> Checkpoint | None:
     """What the job's next attempt starts from."""
+    return next(iter(ready_of(session, job_id, limit=1)), None)
+
+
+def ready_of(session: Session, job_id: str, *, limit: int) -> list[Checkpoint]:
+    """The checkpoints that an attempt of the job may start from, the best first."""
     query = select(Checkpoint).where(
         Checkpoint.job_id == job_id,
         Checkpoint.status == "ready",
         Checkpoint.duplicate_of.is_(None),
     )
     query = query.order_by(Checkpoint.attempt_number.desc(), Checkpoint.step.desc())
-    return session.scalars(query.order_by(Checkpoint.created_at.desc()).limit(1)).first()
+    return list(session.scalars(query.order_by(Checkpoint.created_at.desc()).limit(limit)))
+
+
+def newest_emergency(session: Session, job_id: str) -> Checkpoint | None:
+    """The newest checkpoint of a job that was saved in an emergency and is ready."""
+    query = select(Checkpoint).where(
+        Checkpoint.job_id == job_id,
+        Checkpoint.save_type == "EMERGENCY",
+        Checkpoint.status == "ready",
+    )
+    return session.scalars(query.order_by(Checkpoint.finished_at.desc()).limit(1)).first()
 
 
 def upload_of(session: Session, attempt_id: str, upload_id: str) -> Checkpoint | None:

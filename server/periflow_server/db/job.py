@@ -20,11 +20,13 @@ class Job(Base):
 
     ``datasets`` is what the names of the job file meant when the job was created: a list of
     ``{"name", "snapshot_id", "mount_path"}``. ``eligible_at`` holds a restart back for a while.
+    ``run_id`` is the attached run's own name for itself, None for a job that was submitted.
     """
 
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("project_id", "number"),
+        UniqueConstraint("project_id", "run_id"),
         Index(None, "project_id", "name"),
         Index(None, "status", "created_at"),
     )
@@ -48,6 +50,8 @@ class Job(Base):
     datasets: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     input_checkpoint_id: Mapped[str | None]
     config: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    git: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    run_id: Mapped[str | None]
     log_tail: Mapped[list[str]] = mapped_column(JSON, default=list)
     created_by: Mapped[str] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
@@ -82,6 +86,11 @@ def job_numbered(session: Session, project_id: str, number: int) -> JobRow | Non
 def job_with_id(session: Session, project_id: str, job_id: str) -> JobRow | None:
     """The job of this id, if it is the project's."""
     return _first(session, _with_creator(project_id).where(Job.id == job_id))
+
+
+def job_of_run(session: Session, project_id: str, run_id: str) -> JobRow | None:
+    """The job of an attached run."""
+    return _first(session, _with_creator(project_id).where(Job.run_id == run_id))
 
 
 def jobs_named(session: Session, project_id: str, name: str, *, limit: int = 20) -> list[JobRow]:

@@ -1,6 +1,7 @@
 """Tokens: opaque to who holds them, kept here only as SHA-256.
 
-Kinds: ``access`` and ``refresh`` of a login (its ``family``), ``job`` of one node of an attempt.
+Kinds: ``access`` and ``refresh`` of a login (its ``family``), ``job`` of one node of an attempt
+while it lives, ``late`` of one whose attempt has ended and left something unsent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, new_id, utcnow
 
-TokenKind = Literal["access", "refresh", "job"]
+TokenKind = Literal["access", "refresh", "job", "late"]
 
 
 class Token(Base):

@@ -10,7 +10,7 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import InvalidRequestError
 from periflow_server.routes.dependencies import CurrentAttempt, CurrentStore, Db, RawBody
 from periflow_server.services import agent as service
-from periflow_server.services import checkpoint, journal, log, record
+from periflow_server.services import attached, checkpoint, journal, log, record
 
 router = APIRouter(prefix="/agent", tags=["agent"])
 
@@ -46,16 +46,26 @@ def report_event(identity: CurrentAttempt, body: m.AgentEvent, database: Db) -> 
         service.report(session, identity, body)
 
 
+@router.post("/system", status_code=204)
+def report_system(identity: CurrentAttempt, body: m.NodeSystem, database: Db) -> None:
+    """Say what machine the node is, and what the job's Python sees there."""
+    with database.write() as session:
+        service.note_system(session, identity, body)
+
+
 @router.post("/journal")
 def ship_journal(
     identity: CurrentAttempt,
     database: Db,
     body: RawBody,
-    rank: Annotated[int, Query(ge=0, lt=1 << 20)],
+    rank: Annotated[int, Query(ge=-(1 << 20), lt=1 << 20)],
     segment: Annotated[str, Query(pattern=r"^[A-Za-z0-9._-]{1,64}$")],
     offset: Offset,
 ) -> m.Accepted:
-    """Take whole lines of a segment. What follows the last newline is left for the next time."""
+    """Take whole lines of a segment. What follows the last newline is left for the next time.
+
+    Rank -1 - n is node n itself: what its agent measures.
+    """
     whole = body[: body.rfind(b"\n") + 1]
     batch = record.read(whole)
     with database.write() as session:
@@ -100,5 +110,8 @@ def finish_attempt(
     if body.outcome == "exited" and body.exit_code is None:
         raise InvalidRequestError("An exit needs its exit_code.")
     with database.write() as session:
-        service.finish(session, identity, body)
+        if identity.is_late:
+            attached.finish_late(session, identity)
+        else:
+            service.finish(session, identity, body)
     request.app.state.wake.set()

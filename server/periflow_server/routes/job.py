@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 
 from periflow_sdk.api import models as m
+from periflow_server.db.base import Session
 from periflow_server.permissions import Action
 from periflow_server.routes.dependencies import (
     CurrentStore,
@@ -17,6 +18,7 @@ from periflow_server.routes.dependencies import (
     Page,
     project_access,
 )
+from periflow_server.services import attached
 from periflow_server.services import job as service
 from periflow_server.services.access import ProjectAccess
 
@@ -37,6 +39,29 @@ def create_job(
     )
     request.app.state.wake.set()
     return answer
+
+
+@router.post("/attached")
+def attach_job(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_RUN)],
+    body: m.AttachedJobCreate,
+    database: Db,
+) -> m.AttachedJob:
+    """The job of a run that was started outside; the same ``run_id`` has one job for ever."""
+    with database.write() as session:
+        return attached.attach(session, access.project_id, access.user_id, body)
+
+
+@router.post("/{job}/sync")
+def sync_job(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_RUN)],
+    job: str,
+    body: m.SyncRequest,
+    database: Db,
+) -> m.AttachedJob:
+    """A token for what a node of an ended job has left unsent."""
+    with database.write() as session:
+        return attached.sync(session, service.find(session, access.project_id, job), body)
 
 
 @router.get("")
@@ -70,12 +95,29 @@ def stop_job(
     job: str,
     once: Once,
     request: Request,
+    now: bool = False,
 ) -> Response:
-    """End a job: at once while it waits, else by telling its agents."""
-    answer = once(
-        access.user_id,
-        lambda session: service.stop(session, service.find(session, access.project_id, job)),
-        status_code=200,
-    )
+    """End a job: at once while it waits, else by telling its agents; it saves unless ``now``."""
+
+    def stop(session: Session) -> m.Job:
+        return service.stop(session, service.find(session, access.project_id, job), now=now)
+
+    answer = once(access.user_id, stop, status_code=200)
     request.app.state.wake.set()
     return answer
+
+
+@router.post("/{job}/preempt")
+def preempt_job(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_STOP)],
+    job: str,
+    body: m.PreemptRequest,
+    once: Once,
+) -> Response:
+    """Tell a running job that its node will be taken, as a rehearsal."""
+
+    def preempt(session: Session) -> m.Job:
+        row = service.find(session, access.project_id, job)
+        return service.preempt(session, row, body.grace_seconds)
+
+    return once(access.user_id, preempt, status_code=200)

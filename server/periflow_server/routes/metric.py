@@ -19,12 +19,15 @@ router = APIRouter(prefix="/projects/{project}/jobs/{job}/metrics", tags=["metri
 
 @router.get("")
 def list_metrics(
-    access: Annotated[ProjectAccess, project_access(Action.JOB_READ)], job: str, database: Db
+    access: Annotated[ProjectAccess, project_access(Action.JOB_READ)],
+    job: str,
+    database: Db,
+    system: bool = False,
 ) -> Page[m.MetricName]:
-    """The metrics the job has given, by name."""
+    """The metrics the job has given, by name; with ``system`` those of its machines, too."""
     with database.read() as session:
         row, _ = jobs.find(session, access.project_id, job)
-        return Page(items=service.names(session, row.id))
+        return Page(items=service.names(session, row.id, system=system))
 
 
 @router.get("/series", response_model=m.MetricSeries)
@@ -33,17 +36,24 @@ def metric_series(
     job: str,
     database: Db,
     name: Annotated[str, Query(min_length=1, max_length=256)],
-    rank: Annotated[int, Query(ge=0)] = 0,
+    rank: Annotated[int, Query(ge=-(1 << 20))] = 0,
     max_points: Annotated[int | None, Query(ge=2)] = None,
     last: Annotated[int | None, Query(ge=1)] = None,
+    mean: bool = False,
 ) -> Response:
-    """One metric of one rank; downsampled to about ``max_points``, or only the ``last`` points."""
+    """One metric of one rank, or the ``mean`` of all ranks at each step.
+
+    Downsampled to about ``max_points``, or only the ``last`` points.
+    """
     with database.read() as session:
         row, _ = jobs.find(session, access.project_id, job)
-        points = service.series(session, row.id, name, rank, max_points=max_points, last=last)
+        if mean:
+            points = service.mean(session, row.id, name, max_points=max_points, last=last)
+        else:
+            points = service.series(session, row.id, name, rank, max_points=max_points, last=last)
     document = {
         "name": name,
-        "rank": rank,
+        "rank": None if mean else rank,
         "steps": points.steps.tolist(),
         "times": points.times.tolist(),
         "values": service.json_values(points),

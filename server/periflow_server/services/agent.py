@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from periflow_sdk.api import models as m
 from periflow_sdk.api.jobfile import JobSpec
 from periflow_server.db.attempt import Attempt, nodes_of
 from periflow_server.db.base import Session, utcnow
-from periflow_server.db.checkpoint import Checkpoint
+from periflow_server.db.checkpoint import Checkpoint, ready_of
 from periflow_server.db.event import add_event, find_event
 from periflow_server.db.job import Job
 from periflow_server.services import attempt as attempts
 from periflow_server.services.token import AttemptIdentity
 
+_MOST_OLDER = 20
 GRACE_SECONDS = 30.0
 """How long a command may take to end after it was told to."""
 
@@ -43,6 +46,7 @@ def assignment(session: Session, identity: AttemptIdentity) -> m.Assignment:
         workspace=workspace,
         data=[m.DataMount.model_validate(mount) for mount in job.datasets],
         restore=_restore_point(session, attempt),
+        older=_older_points(session, job, attempt),
         grace_seconds=GRACE_SECONDS,
     )
 
@@ -50,7 +54,19 @@ def assignment(session: Session, identity: AttemptIdentity) -> m.Assignment:
 def _restore_point(session: Session, attempt: Attempt) -> m.RestorePoint | None:
     if attempt.restore_checkpoint_id is None:
         return None
-    checkpoint = session.get_one(Checkpoint, attempt.restore_checkpoint_id)
+    return _point(session.get_one(Checkpoint, attempt.restore_checkpoint_id))
+
+
+def _older_points(session: Session, job: Job, attempt: Attempt) -> list[m.RestorePoint]:
+    """What the attempt starts from when its restore point turns out to be damaged."""
+    ready = ready_of(session, job.id, limit=_MOST_OLDER + 1)
+    ids = [checkpoint.id for checkpoint in ready]
+    if attempt.restore_checkpoint_id not in ids:
+        return []
+    return [_point(each) for each in ready[ids.index(attempt.restore_checkpoint_id) + 1 :]]
+
+
+def _point(checkpoint: Checkpoint) -> m.RestorePoint:
     return m.RestorePoint(
         checkpoint_id=checkpoint.id,
         snapshot_id=str(checkpoint.snapshot_id),
@@ -77,6 +93,8 @@ def register(session: Session, identity: AttemptIdentity, body: m.AgentRegister)
 def heartbeat(session: Session, identity: AttemptIdentity, body: m.AgentHeartbeat) -> m.AgentOrders:
     """Note that an agent lives and how far it is, and tell it what is wanted."""
     job, attempt, node = attempts.of_agent(session, identity)
+    if identity.is_late:
+        return m.AgentOrders()
     node.heartbeat_at = utcnow()
     node.phase = body.phase
     if body.phase == "running":
@@ -87,7 +105,32 @@ def heartbeat(session: Session, identity: AttemptIdentity, body: m.AgentHeartbea
     else:
         attempts.run(session, job, attempt)
     note_progress(job, body.step, body.total_steps)
-    return m.AgentOrders(stop=job.status == "stopping")
+    if body.notice_age_seconds is not None:
+        # The age and not the moment: the node's clock may be wrong.
+        since = utcnow() - timedelta(seconds=body.notice_age_seconds)
+        attempts.notice(session, job, attempt, since, None)
+    return _orders(job, attempt)
+
+
+def _orders(job: Job, attempt: Attempt) -> m.AgentOrders:
+    left = None
+    if attempt.deadline_at is not None:
+        left = max(0.0, (attempt.deadline_at - utcnow()).total_seconds())
+    is_stopping = job.status == "stopping"
+    return m.AgentOrders(
+        stop=is_stopping,
+        preempt=attempt.noticed_at is not None and not is_stopping,
+        grace_seconds=left,
+    )
+
+
+def note_system(session: Session, identity: AttemptIdentity, body: m.NodeSystem) -> None:
+    """Keep what an agent says of its machine."""
+    job, attempt, node = attempts.of_agent(session, identity)
+    document = body.model_dump(mode="json", exclude={"git"})
+    attempt.system = {**(attempt.system or {}), str(node.rank): {**document, "node": node.rank}}
+    if body.git is not None and job.git is None:
+        job.git = body.git.model_dump(mode="json")
 
 
 def note_progress(job: Job, step: int | None, total_steps: int | None) -> None:
@@ -109,15 +152,19 @@ def report(session: Session, identity: AttemptIdentity, body: m.AgentEvent) -> N
 def finish(session: Session, identity: AttemptIdentity, body: m.AgentFinish) -> None:
     """A node's command has ended; the attempt ends with its last node, or with the first bad one.
 
-    A node that was told to stop and then left with an error was stopped.
+    A node that was told to stop and then left with an error, or as in a preemption, was stopped.
     """
     job, attempt, node = attempts.of_agent(session, identity)
     outcome = body.outcome
-    if outcome == "exited" and body.exit_code and job.status == "stopping":
+    left_early = outcome == "preempted" or (outcome == "exited" and body.exit_code)
+    if left_early and job.status == "stopping":
         outcome = "stopped"
     node.outcome, node.exit_code = outcome, body.exit_code
     if outcome == "lost":
         attempts.lose(session, job, attempt, "node-lost", body.reason or "its node was lost")
+    elif outcome == "preempted":
+        reason = (body.reason or "its node was taken").rstrip(".")
+        attempts.lose(session, job, attempt, "preempted", reason, body.exit_code)
     elif outcome == "error" or (outcome == "exited" and body.exit_code != 0):
         job.log_tail = [line[:4096] for line in body.log_tail[-attempts.LOG_TAIL_LINES :]]
         attempts.fail(session, job, attempt, _reason(body), body.exit_code)

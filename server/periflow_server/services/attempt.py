@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.errors import ConflictError
 from periflow_server.db.attempt import LIVE as LIVE
-from periflow_server.db.attempt import Attempt, Node, node_ranked
+from periflow_server.db.attempt import Attempt, Node, node_ranked, noticed_preemptions
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
@@ -29,7 +29,8 @@ def of_agent(session: Session, identity: AttemptIdentity) -> tuple[Job, Attempt,
     attempt = session.get(Attempt, identity.attempt_id)
     job = session.get(Job, identity.job_id)
     node = node_ranked(session, identity.attempt_id, identity.node_rank)
-    if attempt is None or job is None or node is None or attempt.status not in LIVE:
+    is_taken = attempt is not None and (attempt.status in LIVE or identity.is_late)
+    if attempt is None or job is None or node is None or not is_taken:
         raise ConflictError(
             "This attempt has ended or was superseded; nothing more is taken from it.",
             code="attempt_superseded",
@@ -57,13 +58,26 @@ def run(session: Session, job: Job, attempt: Attempt) -> None:
     _enter(session, job, attempt, "running", "The command runs.")
 
 
+def notice(
+    session: Session, job: Job, attempt: Attempt, noticed_at: datetime, deadline: datetime | None
+) -> None:
+    """The attempt was told that it has to end. A second notice only brings the deadline nearer."""
+    if attempt.noticed_at is None:
+        attempt.noticed_at = noticed_at
+        if job.status == "running":
+            message = "The node will be taken: the ranks save at one step, and the attempt ends."
+            add_event(session, job.id, "notice", message, attempt=attempt.number)
+    if deadline is not None and (attempt.deadline_at is None or deadline < attempt.deadline_at):
+        attempt.deadline_at = deadline
+
+
 def succeed(session: Session, job: Job, attempt: Attempt) -> None:
-    """The command exited with 0."""
+    """The command exited with 0; before its last step that is a failure."""
+    if job.total_steps and job.step is not None and job.step < job.total_steps:
+        fail(session, job, attempt, f"exited at step {job.step} of {job.total_steps}", 0)
+        return
     _end(session, attempt, "success", None, 0)
     _end_job(job, "success", None, 0)
-    if job.total_steps and job.step is not None and job.step < job.total_steps:
-        message = f"The command exited at step {job.step} of {job.total_steps}."
-        add_event(session, job.id, "warning", message, attempt=attempt.number)
     message = "The command exited with code 0."
     if job.step is not None:
         of_total = f" of {job.total_steps}" if job.total_steps else ""
@@ -88,18 +102,33 @@ def stop(session: Session, job: Job, attempt: Attempt, exit_code: int | None = N
     add_event(session, job.id, "stopped", "The job was stopped.", attempt=attempt.number)
 
 
-def lose(session: Session, job: Job, attempt: Attempt, status: Lost, reason: str) -> None:
-    """The attempt lost its node. The job waits for another attempt if its file allows that."""
-    _end(session, attempt, status, reason, None)
+def lose(
+    session: Session,
+    job: Job,
+    attempt: Attempt,
+    status: Lost,
+    reason: str,
+    exit_code: int | None = None,
+) -> None:
+    """The attempt lost its node. The job waits for another attempt if its file allows that.
+
+    A preemption with notice is nobody's failure: it uses up none of the job's attempts, and the
+    next one begins at once.
+    """
+    _end(session, attempt, status, reason, exit_code)
     add_event(session, job.id, status, f"{reason[:1].upper()}{reason[1:]}.", attempt=attempt.number)
+    session.flush()
     restart = JobSpec.model_validate(job.spec).restart
+    is_free = status == "preempted" and attempt.noticed_at is not None
+    counted = attempt.number - noticed_preemptions(session, job.id)
     if job.status == "stopping":
-        _end_job(job, "stopped", f"stopped on request; {reason}", None)
+        _end_job(job, "stopped", f"stopped on request; {reason}", exit_code)
         add_event(session, job.id, "stopped", "The job was stopped.", attempt=attempt.number)
-    elif status not in restart.on or attempt.number >= restart.max_attempts:
-        _give_up(session, job, attempt, status, reason, restart.max_attempts)
+    elif status not in restart.on or (counted >= restart.max_attempts and not is_free):
+        is_used_up = status in restart.on
+        _give_up(session, job, attempt, f"{status}: {reason}", counted if is_used_up else None)
     else:
-        _wait_again(session, job, attempt, restart.backoff_seconds)
+        _wait_again(session, job, attempt, 0 if is_free else restart.backoff_seconds)
 
 
 def exit_reason(exit_code: int) -> str:
@@ -120,12 +149,9 @@ def _enter(session: Session, job: Job, attempt: Attempt, status: str, message: s
     add_event(session, job.id, status, message, attempt=attempt.number)
 
 
-def _give_up(
-    session: Session, job: Job, attempt: Attempt, status: Lost, reason: str, max_attempts: int
-) -> None:
-    why = f"{status}: {reason}"
-    if attempt.number >= max_attempts:
-        why = f"{why}; this was attempt {attempt.number} of {max_attempts}"
+def _give_up(session: Session, job: Job, attempt: Attempt, why: str, counted: int | None) -> None:
+    if counted is not None:
+        why = f"{why}; this was attempt {counted} of {counted}, preemptions apart"
     _end_job(job, "failed", why, None)
     add_event(session, job.id, "failed", f"The job failed: {why}.", attempt=attempt.number)
 
@@ -133,7 +159,8 @@ def _give_up(
 def _wait_again(session: Session, job: Job, attempt: Attempt, backoff_seconds: float) -> None:
     checkpoint = newest_ready(session, job.id)
     start = f"from the checkpoint of step {checkpoint.step}" if checkpoint else "from the start"
-    message = f"Attempt {attempt.number + 1} begins in {backoff_seconds:g} s, {start}."
+    when = f"in {backoff_seconds:g} s" if backoff_seconds else "at once"
+    message = f"Attempt {attempt.number + 1} begins {when}, {start}."
     job.status = "waiting"
     job.reason = message
     job.eligible_at = utcnow() + timedelta(seconds=backoff_seconds)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from periflow_sdk.api import models as m
 from periflow_sdk.api.jobfile import DataSection
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db import job as db
-from periflow_server.db.attempt import attempts_of
+from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt
 from periflow_server.db.base import Session, utcnow
-from periflow_server.db.checkpoint import checkpoints_of
+from periflow_server.db.checkpoint import checkpoints_of, newest_emergency, newest_ready
 from periflow_server.db.event import add_event, events_of
 from periflow_server.db.job import Job, JobRow
 from periflow_server.db.user import User
+from periflow_server.services import attempt as attempts
 from periflow_server.services import checkpoint
+from periflow_server.services.agent import GRACE_SECONDS
 from periflow_server.services.attempt import LOG_TAIL_LINES
 from periflow_server.services.dataset import dataset_named
 from periflow_server.services.logpage import LogReader
@@ -42,6 +46,7 @@ def create(session: Session, project_id: str, user_id: str, body: m.JobCreate) -
         num_devices=spec.num_devices,
         spec=spec.model_dump(mode="json"),
         shell=body.shell.model_dump(mode="json"),
+        git=body.git.model_dump(mode="json") if body.git else None,
         datasets=_mounts(session, project_id, spec.data),
         created_by=user_id,
     )
@@ -155,7 +160,17 @@ def detail(session: Session, store: Store, row: JobRow) -> m.JobDetail:
         events=[m.Event.model_validate(event) for event in events_of(session, job.id)],
         checkpoints=[checkpoint.present(one) for one in checkpoints],
         log_tail=_log_tail(session, store, job),
+        **durability(session, job),
+        system=_system(session, job),
     )
+
+
+def _system(session: Session, job: Job) -> m.JobSystem | None:
+    attempt = newest_attempt(session, job.id)
+    if attempt is None or not (attempt.system or job.git):
+        return None
+    nodes = sorted((attempt.system or {}).values(), key=lambda node: node["node"])
+    return m.JobSystem.model_validate({"attempt": attempt.number, "git": job.git, "nodes": nodes})
 
 
 def _log_tail(session: Session, store: Store, job: Job) -> list[str]:
@@ -172,8 +187,11 @@ def _fields(row: JobRow) -> dict[str, object]:
     return {**fields, "created_by": username, "data": names or None}
 
 
-def stop(session: Session, row: JobRow) -> m.Job:
+def stop(session: Session, row: JobRow, *, now: bool = False) -> m.Job:
     """End a job: at once while it waits, else by its agents.
+
+    Args:
+        now: Without waiting for it to save; so is a second stop.
 
     Raises:
         ConflictError: it has ended already (``job_finished``).
@@ -190,7 +208,52 @@ def stop(session: Session, row: JobRow) -> m.Job:
         job.status, job.reason = "stopped", "stopped on request"
         job.finished_at = utcnow()
         add_event(session, job.id, "stopped", "The job was stopped while it waited.")
-    elif job.status != "stopping":
+        return present(row)
+    is_second = job.status == "stopping"
+    attempt = newest_attempt(session, job.id)
+    if not is_second:
         job.status, job.reason = "stopping", "stopped on request"
         add_event(session, job.id, "stopping", "The job was asked to stop.")
+    if attempt is not None:
+        at_once = now or is_second
+        attempts.notice(session, job, attempt, utcnow(), utcnow() if at_once else None)
     return present(row)
+
+
+def preempt(session: Session, row: JobRow, grace_seconds: float | None) -> m.Job:
+    """Tell a running job that its node will be taken.
+
+    Args:
+        grace_seconds: When it is; None stands for the usual grace.
+
+    Raises:
+        ConflictError: it does not run (``job_not_running``).
+    """
+    job, _ = row
+    attempt = newest_attempt(session, job.id)
+    if job.status != "running" or attempt is None:
+        raise ConflictError(
+            f"Job {job.number} is {job.status}, not running.",
+            code="job_not_running",
+            hint=f"Run `pf job view {job.number}`.",
+            data={"status": job.status},
+        )
+    deadline = utcnow() + timedelta(seconds=grace_seconds or GRACE_SECONDS)
+    attempts.notice(session, job, attempt, utcnow(), deadline)
+    return present(row)
+
+
+def durability(session: Session, job: Job) -> dict[str, float | None]:
+    """How far the job's newest checkpoint is behind, and how fast the last emergency was.
+
+    Returns:
+        ``steps_not_durable`` and ``notice_to_durable_seconds`` of a ``JobDetail``.
+    """
+    newest = newest_ready(session, job.id)
+    behind = None if job.step is None else max(0, job.step - (newest.step if newest else 0))
+    seconds = None
+    if (emergency := newest_emergency(session, job.id)) is not None:
+        noticed_at = session.get_one(Attempt, emergency.attempt_id).noticed_at
+        if noticed_at is not None and emergency.finished_at is not None:
+            seconds = (emergency.finished_at - noticed_at).total_seconds()
+    return {"steps_not_durable": behind, "notice_to_durable_seconds": seconds}

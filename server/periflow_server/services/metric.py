@@ -19,6 +19,7 @@ from periflow_server.services.points import (
     Kind,
     Points,
     downsample,
+    mean_by_step,
     unpack,
     unpack_together,
 )
@@ -32,11 +33,17 @@ class _Part:
     cut: int | None
 
 
-def names(session: Session, job_id: str) -> list[m.MetricName]:
-    """The metrics of a job, by name, with the ranks that gave them."""
+def names(session: Session, job_id: str, *, system: bool = False) -> list[m.MetricName]:
+    """The metrics of a job, by name, with the ranks that gave them.
+
+    Args:
+        system: Include what the agents measured (rank -1 - n for node n).
+    """
     found: dict[tuple[str, str], m.MetricName] = {}
     restarts = {one.number: one.first_step for one in attempts_of(session, job_id)}
     for series in db.series_of(session, job_id):
+        if series.rank < 0 and not system:
+            continue
         count = _count(session, series, restarts)
         known = found.get((series.name, series.kind))
         if known is not None:
@@ -89,6 +96,37 @@ def series(
         points = _overview(session, row, parts)
     else:
         points = _whole(session, row, parts)
+    if last is not None:
+        points = points.slice(max(0, len(points) - last), len(points))
+    return points if max_points is None else downsample(points, max_points)
+
+
+def mean(
+    session: Session,
+    job_id: str,
+    name: str,
+    *,
+    max_points: int | None = None,
+    last: int | None = None,
+) -> Points:
+    """One metric as the mean of what the ranks gave at each step, in the order of the steps.
+
+    Args:
+        max_points: Downsample to at most about so many, keeping the extremes.
+        last: Only the last so many steps (before downsampling).
+
+    Raises:
+        NotFoundError: no rank has given numbers of this name (``metric_not_found``).
+    """
+    rows = db.series_of(session, job_id)
+    ranks = [r.rank for r in rows if (r.name, r.kind) == (name, "number") and r.rank >= 0]
+    if not ranks:
+        raise NotFoundError(
+            f"This job has no numbers {name!r} to take the mean of.",
+            code="metric_not_found",
+            hint="Run `pf job metrics list`.",
+        )
+    points = mean_by_step([series(session, job_id, name, rank) for rank in ranks])
     if last is not None:
         points = points.slice(max(0, len(points) - last), len(points))
     return points if max_points is None else downsample(points, max_points)

@@ -84,6 +84,22 @@ def downsample(points: Points, max_points: int) -> Points:
     return points.take(_with_last(indices, count))
 
 
+def mean_by_step(ranks: Iterable[Points]) -> Points:
+    """The mean of all values of each step, with the time of the last of them."""
+    found: dict[int, tuple[int, float, float]] = {}
+    for points in ranks:
+        assert isinstance(points.values, array)
+        for step, time, value in zip(points.steps, points.times, points.values, strict=True):
+            count, total, latest = found.get(step, (0, 0.0, 0.0))
+            found[step] = (count + 1, total + value, max(latest, time))
+    steps = sorted(found)
+    return Points(
+        array("q", steps),
+        array("d", [found[step][2] for step in steps]),
+        array("d", [found[step][1] / found[step][0] for step in steps]),
+    )
+
+
 def _with_last(indices: list[int], count: int) -> list[int]:
     return indices if not count or indices[-1] == count - 1 else [*indices, count - 1]
 

@@ -13,7 +13,14 @@ from periflow_server.db.base import Session, new_id, utcnow
 from periflow_server.db.user import User
 from periflow_server.settings import Settings
 
-_PREFIX: dict[db.TokenKind, str] = {"access": "pf_at_", "refresh": "pf_rt_", "job": "pf_jt_"}
+_PREFIX: dict[db.TokenKind, str] = {
+    "access": "pf_at_",
+    "refresh": "pf_rt_",
+    "job": "pf_jt_",
+    "late": "pf_jt_",
+}
+
+_LATE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -27,12 +34,16 @@ class LoginTokens:
 
 @dataclass(frozen=True)
 class AttemptIdentity:
-    """The node of an attempt that a job token speaks for."""
+    """The node of an attempt that a job token speaks for.
+
+    ``is_late``: the attempt has ended, and a member of the project sends what it left.
+    """
 
     attempt_id: str
     job_id: str
     project_id: str
     node_rank: int
+    is_late: bool = False
 
 
 def issue_login_tokens(
@@ -113,12 +124,23 @@ def is_job_token(text: str) -> bool:
 
 
 def issue_job_token(
-    session: Session, *, attempt_id: str, job_id: str, project_id: str, node_rank: int
+    session: Session,
+    *,
+    attempt_id: str,
+    job_id: str,
+    project_id: str,
+    node_rank: int,
+    is_late: bool = False,
 ) -> str:
-    """A token for the agent of one node of an attempt; it works until it is revoked."""
+    """A token for the agent of one node of an attempt; it works until it is revoked.
+
+    Args:
+        is_late: The attempt has ended; the token takes what it left, for a day.
+    """
     return _issue(
         session,
-        "job",
+        "late" if is_late else "job",
+        **({"expires_at": utcnow() + _LATE} if is_late else {}),
         attempt_id=attempt_id,
         job_id=job_id,
         project_id=project_id,
@@ -139,9 +161,10 @@ def authenticate_job(session: Session, text: str) -> AttemptIdentity:
         ConflictError: its attempt has ended (``attempt_superseded``).
     """
     token = db.find_token(session, _hash(text))
-    if token is None or token.kind != "job":
+    if token is None or token.kind not in ("job", "late"):
         raise LoginRequiredError("This job token is not known.")
-    if token.revoked_at is not None:
+    is_over = token.expires_at is not None and token.expires_at < utcnow()
+    if token.revoked_at is not None or is_over:
         raise ConflictError(
             "This attempt has ended or was superseded; nothing more is taken from it.",
             code="attempt_superseded",
@@ -151,6 +174,7 @@ def authenticate_job(session: Session, text: str) -> AttemptIdentity:
         job_id=str(token.job_id),
         project_id=str(token.project_id),
         node_rank=int(token.node_rank or 0),
+        is_late=token.kind == "late",
     )
 
 

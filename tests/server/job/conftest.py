@@ -156,7 +156,7 @@ class Desk:
         for job in self.api.jobs(self.project):
             if job.status in m.TERMINAL_STATUSES:
                 continue
-            with contextlib.suppress(PeriFlowError):
+            with contextlib.suppress(PeriFlowError, FileNotFoundError):  # attached: no folder
                 if self.api.stop_job(self.project, job.number).status == "stopping":
                     attempts = self.job(job.number).attempts
                     self.agent(job, len(attempts)).finish("stopped", 0)

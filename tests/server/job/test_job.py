@@ -51,15 +51,20 @@ def test_failed_job_says_how_it_ended_and_shows_its_last_lines(
     assert len(failed.log_tail) == 20
 
 
-def test_early_exit_with_code_0_is_success_with_a_warning(desk: Any) -> None:
+def test_exit_with_code_0_before_the_last_step_is_a_failure(desk: Any) -> None:
     job, agent = desk.running()
     agent.beat(step=40, total_steps=100)
     agent.finish()
     ended = desk.job(job.number)
-    assert ended.status == "success"
-    assert "exited at step 40 of 100" in next(
-        event.message for event in ended.events if event.kind == "warning"
-    )
+    assert (ended.status, ended.exit_code) == ("failed", 0)
+    assert ended.reason == ended.attempts[0].reason == "exited at step 40 of 100"
+
+
+def test_exit_with_code_0_is_success_where_no_total_is_known(desk: Any) -> None:
+    job, agent = desk.running()
+    agent.beat(step=40)
+    agent.finish()
+    assert desk.job(job.number).status == "success"
 
 
 def test_job_that_never_ran_fails_with_the_agents_reason(desk: Any) -> None:

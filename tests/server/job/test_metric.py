@@ -135,3 +135,17 @@ def test_unknown_metric_is_not_found(desk: Any) -> None:
     with pytest.raises(NotFoundError) as missing:
         desk.series(job.number, "accuracy")
     assert missing.value.code == "metric_not_found"
+
+
+def test_mean_of_the_ranks_is_taken_at_each_step(desk: Any) -> None:
+    job, agent = desk.running()
+    agent.journal(metric(1, loss=1.0), metric(2, loss=2.0), metric(4, loss="NaN"))
+    agent.journal(metric(1, loss=3.0), metric(3, loss=5.0), metric(4, loss=1.0), rank=1)
+    agent.journal(metric(1, loss=100.0), rank=-1)  # measured by the machine
+    mean = desk.series(job.number, rank=None)
+    assert (mean.rank, mean.steps) == (None, [1, 2, 3, 4])
+    assert mean.values == [2.0, 2.0, 5.0, "NaN"]
+    assert desk.series(job.number, rank=None, last=2).steps == [3, 4]
+    assert desk.series(job.number, rank=1).values == [3.0, 5.0, 1.0]
+    with pytest.raises(NotFoundError, match="mean"):
+        desk.series(job.number, "note", rank=None)

@@ -128,6 +128,8 @@ def upgrade() -> None:
         sa.Column("datasets", sa.JSON(), nullable=False),
         sa.Column("input_checkpoint_id", sa.String(), nullable=True),
         sa.Column("config", sa.JSON(), nullable=True),
+        sa.Column("git", sa.JSON(), nullable=True),
+        sa.Column("run_id", sa.String(), nullable=True),
         sa.Column("log_tail", sa.JSON(), nullable=False),
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -138,6 +140,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_jobs_project_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("project_id", "number", name=op.f("uq_jobs_project_id_number")),
+        sa.UniqueConstraint("project_id", "run_id", name=op.f("uq_jobs_project_id_run_id")),
     )
     op.create_index(op.f("ix_jobs_project_id_name"), "jobs", ["project_id", "name"])
     op.create_index(op.f("ix_jobs_status_created_at"), "jobs", ["status", "created_at"])
@@ -187,6 +190,9 @@ def upgrade() -> None:
         sa.Column("restore_checkpoint_id", sa.String(), nullable=True),
         sa.Column("first_step", sa.BigInteger(), nullable=True),
         sa.Column("unreadable_lines", sa.Integer(), nullable=False),
+        sa.Column("system", sa.JSON(), nullable=True),
+        sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),

@@ -1,0 +1,116 @@
+"""What machine a node is, and what the job's Python sees on it. No environment variable is read."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from periflow_sdk.agent.git import git_state
+from periflow_sdk.api.models import Gpu, NodeSystem
+
+_PROBE_SECONDS = 60.0
+_MOST_PACKAGES = 2000
+_PROBE = """
+import json, platform
+from importlib.metadata import distributions
+found = {}
+for one in distributions():
+    name = one.metadata["Name"]
+    if name:
+        found.setdefault(name, one.version or "")
+print(json.dumps({"python": platform.python_version(), "packages": found}))
+"""
+
+
+def node_system(
+    python: str | None, variables: Mapping[str, str], code: Path | None = None
+) -> NodeSystem:
+    """The machine this runs on.
+
+    Args:
+        python: The interpreter of the job, which is asked for its packages; None asks nobody.
+        variables: The environment it is started with.
+        code: The folder whose git state is wanted.
+    """
+    import psutil
+
+    answer = _ask(python, variables) if python else {}
+    packages = sorted(answer.get("packages", {}).items(), key=lambda item: item[0].lower())
+    return NodeSystem(
+        hostname=socket.gethostname(),
+        os=platform.platform(),
+        cpu=_cpu_model(),
+        cpu_count=os.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=[Gpu(name=name, memory_bytes=memory) for name, memory in _gpus()],
+        python=answer.get("python"),
+        packages=dict(packages[:_MOST_PACKAGES]),
+        git=git_state(code) if code is not None else None,
+    )
+
+
+def nvml() -> Any | None:
+    """NVIDIA's library, initialized; None without a GPU or without nvidia-ml-py."""
+    if not Path("/proc/driver/nvidia").exists() and shutil.which("nvidia-smi") is None:
+        return None
+    try:
+        library = importlib.import_module("pynvml")
+        library.nvmlInit()
+    except Exception:  # not installed, or a driver that does not answer
+        return None
+    return library
+
+
+def _gpus() -> list[tuple[str, int]]:
+    library = nvml()
+    found: list[tuple[str, int]] = []
+    if library is None:
+        return found
+    for n in range(library.nvmlDeviceGetCount()):
+        handle = library.nvmlDeviceGetHandleByIndex(n)
+        name = library.nvmlDeviceGetName(handle)
+        text = name.decode() if isinstance(name, bytes) else str(name)
+        found.append((text, int(library.nvmlDeviceGetMemoryInfo(handle).total)))
+    return found
+
+
+def _ask(python: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        # Not from the run's folder: what lies there must not be imported.
+        done = subprocess.run(
+            [*_gently(), python, "-c", _PROBE],
+            cwd="/",
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            check=True,
+        )
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _gently() -> list[str]:
+    """The job starts just now, on the same cores."""
+    nice = shutil.which("nice")
+    return [nice, "-n", "19"] if nice else []
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,200 @@
+"""From a notice to the end of the attempt: one step, one save, and what counts."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+TRAINING = Path(__file__).with_name("training.py")
+ENDED = ("success", "failed", "stopped")
+ONCE = {"on": []}
+
+
+def ranks(count: int, options: str = "", **per_rank: str) -> str:
+    """A command that starts so many uncoupled ranks and ends with the first bad exit code."""
+    lines = [
+        f"RANK={n} WORLD_SIZE={count} python {TRAINING} {options} {per_rank.get(f'r{n}', '')} &"
+        for n in range(count)
+    ]
+    waits = "code=0; for job in $(jobs -p); do wait $job || code=$?; done; exit $code"
+    return "\n".join([*lines, waits])
+
+
+@pytest.fixture
+def begin(run, client):
+    """Runs ranks as a job of one attempt, and waits until each has begun."""
+
+    def _begin(count: int, options: str = "", **per_rank: str):
+        job = run(ranks(count, options, **per_rank), devices=count, restart=ONCE)
+        for n in range(count):
+            job.wait_for_line(f"rank {n} pid")
+        return job
+
+    return _begin
+
+
+def saved_steps(log: list[str], word: str = "saves") -> list[int]:
+    return [int(m[1]) for line in log if (m := re.search(rf"{word} at step (\d+)", line))]
+
+
+def pid_of(job, rank: int) -> int:
+    (line,) = [line for line in job.log if line.startswith(f"rank {rank} pid")][:1]
+    return int(line.split()[3])
+
+
+def only_attempt(job):
+    """The attempt of a job that is not started again, once it has ended."""
+    (attempt,) = job.wait(*ENDED).attempts
+    return attempt
+
+
+def emergency_steps(job) -> list[int]:
+    found = job.detail.checkpoints
+    return [c.step for c in found if (c.save_type, c.status) == ("EMERGENCY", "ready")]
+
+
+def test_preempted_ranks_save_at_one_step_and_the_attempt_ends_preempted(begin, client):
+    job = begin(2)
+    client.preempt_job(client.project, job.job.number)
+    attempt = only_attempt(job)
+    steps = saved_steps(job.log)
+    assert attempt.status == "preempted" and attempt.exit_code == 0, job.story()
+    assert len(set(steps)) == 1 and saved_steps(job.log, "left") == steps, job.story()
+    assert f"step {steps[0]}" in attempt.reason
+    assert steps[0] in emergency_steps(job)
+    assert job.detail.notice_to_durable_seconds < 10
+
+
+def test_stopped_job_saves_first_and_ends_stopped(begin, client):
+    job = begin(2)
+    client.stop_job(client.project, job.job.number)
+    detail = job.wait("stopped")
+    assert len(detail.attempts) == 1
+    assert len(set(saved_steps(job.log))) == 1
+    assert emergency_steps(job) == saved_steps(job.log)[:1]
+
+
+def test_signal_to_the_agent_is_a_notice_for_every_rank(begin):
+    job = begin(2)
+    os.kill(job.read("agent.json")["pid"], signal.SIGTERM)
+    attempt = only_attempt(job)
+    assert attempt.status == "preempted", job.story()
+    assert len(set(saved_steps(job.log))) == 1
+
+
+def test_signal_to_one_rank_is_a_notice_for_every_rank(begin):
+    job = begin(2)
+    os.kill(pid_of(job, 1), signal.SIGTERM)
+    attempt = only_attempt(job)
+    assert attempt.status == "preempted", job.story()
+    assert len(set(saved_steps(job.log))) == 1
+
+
+def test_ranks_of_different_speed_save_at_one_step(begin, client):
+    job = begin(2, r1="--seconds 0.15")
+    client.preempt_job(client.project, job.job.number)
+    assert only_attempt(job).status == "preempted"
+    assert len(set(saved_steps(job.log))) == 1, job.story()
+
+
+def test_later_agent_goes_on_with_the_round_of_a_killed_one(begin, client, until):
+    job = begin(2, "--seconds 1.5")
+    client.preempt_job(client.project, job.job.number)
+    until(lambda: job.read("state.json").get("round"), job.story)
+    job.kill_agent()
+    assert only_attempt(job).status == "preempted"
+    assert len(set(saved_steps(job.log))) == 1, job.story()
+
+
+def test_second_stop_ends_a_slow_save(begin, client):
+    job = begin(1, "--save-seconds 600")
+    client.stop_job(client.project, job.job.number)
+    job.wait_for_line("saves at step")
+    client.stop_job(client.project, job.job.number)
+    assert job.wait("stopped").attempts[0].exit_code == 137
+    assert emergency_steps(job) == []
+
+
+def test_grace_that_is_too_short_leaves_the_last_checkpoint_standing(begin, client):
+    job = begin(2, r1="--seconds 5")
+    begun = time.monotonic()
+    client.preempt_job(client.project, job.job.number, grace_seconds=1)
+    attempt = only_attempt(job)
+    assert time.monotonic() - begun < 12
+    assert attempt.status == "preempted" and "no emergency save" in attempt.reason, job.story()
+    assert emergency_steps(job) == []
+
+
+def test_rank_that_is_killed_during_the_round_aborts_it(begin, client, until):
+    job = begin(2, r1="--seconds 3")
+    client.preempt_job(client.project, job.job.number)
+    until(lambda: job.read("state.json").get("round"), job.story)
+    os.kill(pid_of(job, 1), signal.SIGKILL)
+    attempt = only_attempt(job)
+    assert attempt.status == "preempted" and "a rank has died" in attempt.reason, job.story()
+    assert emergency_steps(job) == []
+
+
+def test_rank_that_is_killed_during_its_save_publishes_nothing(begin, client):
+    job = begin(2, r1="--save-seconds 600")
+    client.preempt_job(client.project, job.job.number)
+    job.wait_for_line("rank 1 saves")
+    os.kill(pid_of(job, 1), signal.SIGKILL)
+    attempt = only_attempt(job)
+    assert attempt.status == "preempted" and "died" in attempt.reason, job.story()
+    assert emergency_steps(job) == []
+
+
+def test_script_that_never_asks_is_ended_soon_after_the_step(begin, client):
+    job = begin(1, "--deaf")
+    begun = time.monotonic()
+    client.preempt_job(client.project, job.job.number)
+    attempt = only_attempt(job)
+    assert attempt.status == "preempted" and "should_stop()" in attempt.reason, job.story()
+    assert time.monotonic() - begun < 25
+
+
+def test_error_after_the_acknowledged_stop_is_a_failure(begin, client):
+    job = begin(1, "--exit-code 1")
+    client.preempt_job(client.project, job.job.number)
+    attempt = only_attempt(job)
+    assert (attempt.status, attempt.exit_code) == ("failed", 1), job.story()
+
+
+def test_exit_half_way_that_nobody_asked_for_is_a_failure(run, tmp_path):
+    (tmp_path / "half.py").write_text(
+        "import os, signal, sys, time\n"
+        "import periflow_sdk as pf\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "pf.init(total_train_steps=100)\n"
+        "for step in range(1, 41):\n"
+        "    with pf.train_step(): pass\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(600)\n"
+    )
+    job = run(f"exec python {tmp_path}/half.py")
+    detail = job.wait("failed")
+    assert detail.reason == "exited at step 40 of 100"
+
+
+def test_command_without_the_sdk_that_exits_75_is_preempted(run):
+    job = run("exit 75", restart=ONCE)
+    attempt = only_attempt(job)
+    assert (attempt.status, attempt.exit_code) == ("preempted", 75)
+
+
+def test_command_without_the_sdk_gets_the_signal_at_once(run, client):
+    job = run(
+        "trap 'echo saving; exit 0' TERM; echo ready; while :; do sleep 0.05; done", restart=ONCE
+    )
+    job.wait_for_line("ready")
+    client.preempt_job(client.project, job.job.number)
+    attempt = only_attempt(job)
+    assert (attempt.status, attempt.exit_code) == ("preempted", 0)
+    assert job.log.count("saving") >= 1

@@ -1,0 +1,53 @@
+"""`pf job view --system`."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Shell
+
+
+def test_view_shows_machine_packages_and_code(shell: Shell) -> None:
+    shell.settle()
+    code = shell.folder / "code"
+    code.mkdir()
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    (code / "main.py").write_text("import time; time.sleep(600)")
+    for words in (("init", "-q", "-b", "trunk"), ("add", "."), ("commit", "-qm", "first")):
+        subprocess.run(["git", *identity, "-C", str(code), *words], check=True)
+    (code / "main.py").write_text("import time; time.sleep(601)")
+    number = shell.run_job("python /workspace/code/main.py", "-d", code)
+
+    def system():
+        found = shell.json("job", "view", number)["system"]
+        return found and found["nodes"] and found["nodes"][0]["packages"] and found
+
+    deadline = time.monotonic() + 30
+    while not (found := system()):
+        assert time.monotonic() < deadline
+    commit = subprocess.run(
+        ["git", "-C", str(code), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    git = found["git"]
+    assert (git["commit"], git["branch"], git["dirty"]) == (commit, "trunk", True)
+    assert git["diff_bytes"] > 0
+
+    view = shell.pf("job", "view", number, "--system")
+    assert commit in view and "not committed" in view
+    assert f"Hostname\t{found['nodes'][0]['hostname']}" in view
+    assert f"psutil=={found['nodes'][0]['packages']['psutil']}" in view
+    shell.pf("job", "stop", number, "-y", "--now")
+    shell.wait_for_job(number)
+
+
+def test_job_without_an_agent_yet_says_that_nothing_is_known(shell: Shell) -> None:
+    shell.settle()
+    everything = next(v["quota"] for v in shell.json("vm", "list") if v["vm"] == "local-cpu")
+    shell.run_job("sleep 600", "--num-devices", everything)
+    waiting = shell.run_job("true", "--num-devices", everything)
+    shown = shell.run("job", "view", waiting, "--system")
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert "Nothing is known yet" in shown.stderr

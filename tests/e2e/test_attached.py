@@ -1,0 +1,259 @@
+"""Runs that nobody submitted: attached, killed, cut off from the server, and sent later."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+SCRIPT = Path(__file__).with_name("attached_run.py")
+
+
+def start(stranger: Any, *options: object, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *map(str, options)],
+        env={**stranger.environment, **variables},
+        cwd=stranger.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def folders(stranger: Any) -> list[Path]:
+    return sorted((stranger.home / "attached").glob("*"), key=lambda path: path.stat().st_ctime)
+
+
+def agent_of(stranger: Any, folder: Path) -> psutil.Process | None:
+    """The agent of a run, while it lives."""
+    stranger.wait_until(lambda: (folder / "agent.json").exists())
+    try:
+        process = psutil.Process(json.loads((folder / "agent.json").read_text())["pid"])
+        return process if "periflow_sdk.agent.attached" in process.cmdline() else None
+    except psutil.Error:
+        return None
+
+
+def assert_nobody_is_left(stranger: Any) -> None:
+    """No process out of this home, except the server."""
+
+    def left() -> list[str]:
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if any("/attached/" in word and str(stranger.home) in word for word in words):
+                found.append(" ".join(words))
+        return found
+
+    stranger.wait_until(lambda: not left(), 30, lambda: f"left behind: {left()}")
+
+
+def values(stranger: Any, number: int, rank: int = 0) -> list[tuple[int, float]]:
+    points = stranger.json(
+        *("job", "metrics", "show", number, "--name", "value", "--limit", 1000, "--rank", rank)
+    )
+    return sorted((point["step"], point["value"]) for point in points)
+
+
+def counted(steps: int) -> list[tuple[int, float]]:
+    return [(step, step * 0.5) for step in range(1, steps + 1)]
+
+
+def ready_steps(job: Any) -> list[int]:
+    return sorted(c["step"] for c in job["checkpoints"] if c["status"] == "ready")
+
+
+def test_a_script_that_attaches_itself_is_a_job_with_metrics_and_checkpoints(stranger) -> None:
+    gate = stranger.folder / "gate"
+    process = start(stranger, "--wait-for", gate)
+    job = stranger.wait_until(
+        lambda: (jobs := stranger.json("job", "list")) and jobs[0]["step"] and jobs[0]
+    )
+    assert (job["status"], job["vm"], job["total_steps"]) == ("running", "attached", 20)
+    gate.touch()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert err.splitlines() == ["PeriFlow: this run is job 1 (attached_run): pf job view 1"]
+
+    job = stranger.wait_for_job(1)
+    assert job["status"] == "success"
+    assert values(stranger, 1) == counted(20)
+    assert ready_steps(job) == [10, 20]
+    assert job["config"] is None or job["config"] == {"lr": 0.1}
+    stranger.pf("checkpoint", "download", "latest", "-d", stranger.folder / "taken")
+    assert (stranger.folder / "taken" / "state.txt").read_text() == "20\n" * 100
+    assert_nobody_is_left(stranger)
+    assert "pid" in out
+
+
+def test_a_killed_script_is_a_failed_job_that_has_lost_nothing(stranger) -> None:
+    process = start(stranger, "--wait-for", stranger.folder / "never")
+    stranger.wait_until(lambda: stranger.json("job", "list"))
+    stranger.wait_until(lambda: (stranger.folder / "checkpoints" / "state.txt").exists())
+    stranger.wait_until(lambda: stranger.job(1)["step"] == 19)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+    job = stranger.wait_for_job(1)
+    assert (job["status"], job["exit_code"]) == ("failed", None)
+    assert "the process ended without finishing" in job["reason"]
+    assert values(stranger, 1) == counted(19)
+    assert ready_steps(job) == [10]
+    assert_nobody_is_left(stranger)
+
+
+def test_stop_reaches_an_attached_run(stranger) -> None:
+    process = start(stranger, "--steps", 10_000, "--until-told")
+    stranger.wait_until(lambda: stranger.json("job", "list"))
+    stranger.pf("job", "stop", 1, "-y")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert stranger.wait_for_job(1)["status"] == "stopped"
+    assert_nobody_is_left(stranger)
+
+
+def test_two_local_ranks_have_one_job_and_one_agent(stranger) -> None:
+    launcher = (
+        "import os, subprocess, sys\n"
+        "ranks = [subprocess.Popen(sys.argv[1:], env={**os.environ, 'RANK': str(r), "
+        "'LOCAL_RANK': str(r), 'WORLD_SIZE': '2', 'LOCAL_WORLD_SIZE': '2'}) for r in (0, 1)]\n"
+        "sys.exit(max(rank.wait() for rank in ranks))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", launcher, sys.executable, str(SCRIPT)],
+        env=stranger.environment,
+        cwd=stranger.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("PeriFlow:") == 1
+    assert len(folders(stranger)) == 1
+    job = stranger.wait_for_job(1)
+    assert (job["status"], job["num_devices"], job["step"]) == ("success", 2, 20)
+    assert len(stranger.json("job", "list")) == 1
+    assert values(stranger, 1) == values(stranger, 1, rank=1) == counted(20)
+    assert ready_steps(job) == [10, 20]
+    assert_nobody_is_left(stranger)
+
+
+@pytest.fixture
+def remote(stranger: Any) -> Any:
+    """Logged in by the server's address: nobody starts it again by itself."""
+    url = stranger.json("server", "status")["url"]
+    stranger.environment["PERIFLOW_URL"] = url
+    words = ("login", "--username", "ada", "--password-stdin")
+    stranger.pf(*words, stdin="correct horse battery")
+    stranger.pf("org", "switch", "analytical")
+    stranger.pf("project", "switch", "engines")
+    return stranger
+
+
+def server(stranger: Any, verb: str) -> None:
+    subprocess.run(
+        [Path(sys.executable).parent / "pf", "server", verb],
+        env={k: v for k, v in stranger.environment.items() if k != "PERIFLOW_URL"},
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_a_run_without_a_server_is_brought_whole_by_sync_and_only_once(remote) -> None:
+    server(remote, "stop")
+    process = start(remote)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    (folder,) = folders(remote)
+    assert err.count("PeriFlow:") == 1 and f"pf job sync {folder}" in err
+    agent = agent_of(remote, folder)
+    if agent is not None:
+        agent.terminate()
+    assert_nobody_is_left(remote)
+
+    server(remote, "start")
+    first = remote.json("job", "sync", folder)
+    assert (first["status"], first["checkpoints"]) == ("success", 2)
+    assert first["journal_bytes"] > 1000
+    second = remote.json("job", "sync", folder)
+    assert (second["journal_bytes"], second["checkpoints"]) == (0, 0)
+    assert "has everything already" in remote.pf("job", "sync", folder)
+
+    job = remote.job(first["job"])
+    assert len(remote.json("job", "list")) == 1
+    assert values(remote, first["job"]) == counted(20)
+    assert ready_steps(job) == [10, 20]
+    assert_nobody_is_left(remote)
+
+
+def test_an_agent_that_was_killed_leaves_the_rest_to_sync(stranger) -> None:
+    gate = stranger.folder / "gate"
+    process = start(stranger, "--wait-for", gate)
+    stranger.wait_until(lambda: (jobs := stranger.json("job", "list")) and jobs[0]["step"] == 19)
+    (folder,) = folders(stranger)
+    agent = agent_of(stranger, folder)
+    assert agent is not None
+    agent.kill()
+    refused = stranger.try_pf("job", "sync", folder)
+    assert refused.returncode == 5 and "goes on" in refused.stderr
+    gate.touch()
+    process.communicate(timeout=60)
+
+    stranger.pf("job", "sync", folder)
+    job = stranger.job(1)
+    assert job["status"] == "success"
+    assert values(stranger, 1) == counted(20)
+    assert ready_steps(job) == [10, 20]
+    assert_nobody_is_left(stranger)
+
+
+def test_a_local_log_becomes_one_job_that_later_lines_join(stranger) -> None:
+    log = stranger.folder / "metrics.jsonl"
+    code = (
+        "import periflow_sdk as pf\n"
+        "pf.init(local_log_name='metrics.jsonl')\n"
+        "for step in range({0}, {1}):\n"
+        "    with pf.train_step(): pf.metric({{'value': step * 0.5, 'bad': float('nan')}})\n"
+    )
+
+    def run(first: int, last: int) -> None:
+        subprocess.run(
+            [sys.executable, "-c", code.format(first, last)],
+            env=stranger.environment,
+            cwd=stranger.folder,
+            check=True,
+            capture_output=True,
+        )
+
+    run(1, 6)
+    first = stranger.json("job", "sync", log)
+    assert (first["name"], first["status"]) == ("metrics", "success")
+    assert values(stranger, 1) == counted(5)
+    assert stranger.json("job", "sync", log)["journal_bytes"] == 0
+
+    added = {"step": 6, "time": 1.7e9, "value": 3.0}
+    with log.open("a") as file:
+        file.write(json.dumps(added) + '\n{"step": 7, "ti')
+    assert stranger.json("job", "sync", log)["journal_bytes"] > 0
+    assert values(stranger, 1) == counted(6)
+    assert stranger.job(1)["step"] == 6
+    assert len(stranger.json("job", "list")) == 1
+
+    log.write_text(json.dumps({**added, "step": 1}) + "\n")
+    replaced = stranger.try_pf("job", "sync", log)
+    assert replaced.returncode == 5 and "periflow.json" in replaced.stderr
+
+
+def test_sync_says_what_it_takes(stranger) -> None:
+    (stranger.folder / "empty").mkdir()
+    for wrong, said in (("empty", "not the folder of a run"), ("nowhere", "does not exist")):
+        refused = stranger.try_pf("job", "sync", stranger.folder / wrong)
+        assert refused.returncode == 2 and said in refused.stderr

@@ -1,0 +1,226 @@
+"""Jobs that are preempted and stopped: real ranks, through the installed `pf`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parent / "preempted_job"
+TORCHRUN = "OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node {ranks} {script} {options}"
+
+
+def coupled(ranks: int = 2, options: str = "") -> str:
+    script = "/workspace/preempted_job/coupled.py"
+    return TORCHRUN.format(ranks=ranks, script=script, options=f"{options} --hurry $HURRY")
+
+
+def uncoupled(ranks: int = 2, options: str = "") -> str:
+    script = f"python /workspace/preempted_job/uncoupled.py {options} --hurry $HURRY"
+    starts = " ".join(f"RANK={n} WORLD_SIZE={ranks} {script} &" for n in range(ranks))
+    return f"{starts} code=0; for job in $(jobs -p); do wait $job || code=$?; done; exit $code"
+
+
+class Run:
+    """A job of some ranks, as `pf` shows it."""
+
+    def __init__(self, stranger: Any, command: str, ranks: int = 2, extra: str = "") -> None:
+        self.stranger = stranger
+        self.hurry = stranger.folder / "hurry"
+        template = stranger.folder / f"job-{random.getrandbits(40):x}.yml"
+        template.write_text(
+            f"vm: local-cpu\nnum_devices: {ranks}\njob_setting:\n  type: custom\n  docker:\n"
+            f"    image: none\n    command: {json.dumps(command)}\nenv:\n  HURRY: {self.hurry}\n"
+            f"checkpoint:\n  output_checkpoint_dir: /workspace/ckpt\n{extra}"
+        )
+        self.number = stranger.json("job", "run", "-f", template, "-d", FOLDER)["number"]
+
+    def pf(self, *words: object) -> None:
+        self.stranger.pf("job", *words, self.number)
+
+    def view(self) -> Any:
+        return self.stranger.job(self.number)
+
+    def log(self) -> list[str]:
+        return self.stranger.log(self.number)
+
+    def wait_for_steps(self, steps: int, attempt: int = 1) -> None:
+        """Wait until an attempt has done so many steps of its own."""
+
+        def are_done() -> bool:
+            begun = self.begun()
+            return len(begun) >= attempt and (self.view()["step"] or 0) >= begun[-1] + steps
+
+        self.stranger.wait_until(are_done, 60, lambda: f"{self.view()}\n{self.log()}")
+
+    def begun(self) -> list[int]:
+        """The steps at which the attempts began, as rank 0 prints them."""
+        return [int(m[1]) for line in self.log() if (m := re.match(r"rank 0 .* at (\d+)$", line))]
+
+    def pid(self, rank: int) -> int:
+        """The process of a rank in the newest attempt."""
+        found = [
+            m for line in self.log() if (m := re.match(rf"rank {rank} pid (\d+) begins", line))
+        ]
+        return int(found[-1][1])
+
+    def steps(self, word: str) -> list[int]:
+        """The steps at which ranks say that they save, or have left."""
+        return [
+            int(m[1]) for line in self.log() if (m := re.search(rf"{word} at step (\d+)", line))
+        ]
+
+    def end(self, attempt: int = 1) -> Any:
+        """The job once it has ended; steps take no time once this attempt has begun."""
+        self.stranger.wait_until(
+            lambda: len(self.begun()) >= attempt, 60, lambda: f"{self.view()}\n{self.log()}"
+        )
+        self.hurry.touch()
+        return self.stranger.wait_for_job(self.number)
+
+    def metric(self, name: str) -> list[tuple[int, float]]:
+        words = ("job", "metrics", "show", self.number, "--name", name, "--limit", 100_000)
+        return sorted((point["step"], point["value"]) for point in self.stranger.json(*words))
+
+
+def statuses(job: Any) -> list[str]:
+    return [attempt["status"] for attempt in job["attempts"]]
+
+
+def values(steps: int, rank: int = 0) -> list[tuple[int, float]]:
+    """What an undisturbed uncoupled rank reports."""
+    value, found = rank, []
+    for step in range(1, steps + 1):
+        value = (1103515245 * value + 12345) % 2**31
+        found.append((step, float(value)))
+    return found
+
+
+def losses(folder: Path, ranks: int = 2, options: str = "") -> list[tuple[int, float]]:
+    """The losses of an undisturbed run outside a job."""
+    log = folder / "undisturbed.jsonl"
+    command = TORCHRUN.format(
+        ranks=ranks,
+        script=FOLDER / "coupled.py",
+        options=f"{options} --seconds 0 --skew 0 --record {log}",
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "CKPT_DIR": str(folder / "undisturbed")}
+    subprocess.run(command, shell=True, check=True, env=environment, capture_output=True)
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    return [(record["step"], record["loss"]) for record in records]
+
+
+def preempt(run: Run, way: str) -> None:
+    """Tell the node, in one of three ways, that it will be taken."""
+    if way == "pf":
+        run.pf("preempt")
+    elif way == "agent":
+        os.kill(run.stranger.agent_pid(run.number), signal.SIGTERM)
+    else:
+        os.kill(run.pid(1), signal.SIGTERM)
+
+
+@pytest.mark.timeout(240)
+def test_coupled_ranks_lose_and_repeat_no_step_in_two_preemptions(stranger) -> None:
+    expected = losses(stranger.folder)
+    run = Run(stranger, coupled())
+    run.wait_for_steps(20)
+    preempt(run, "pf")
+    run.wait_for_steps(5, attempt=2)
+    preempt(run, "rank")
+    job = run.end(attempt=3)
+    assert statuses(job) == ["preempted", "preempted", "success"], job
+    assert run.metric("loss") == expected
+    first, second = run.begun()[1:]
+    assert run.steps("saves") == run.steps("left") == [first, first, second, second]
+    emergencies = [c["step"] for c in job["checkpoints"] if c["save_type"] == "EMERGENCY"]
+    assert sorted(emergencies) == [first, second]
+    view = stranger.pf("job", "view", run.number)
+    assert f"every rank stopped at step {second}" in view
+    assert "after the notice" in view
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("way", ["pf", "agent", "rank"])
+def test_uncoupled_ranks_go_on_where_they_saved(stranger, way) -> None:
+    run = Run(stranger, uncoupled())
+    run.wait_for_steps(10)
+    preempt(run, way)
+    job = run.end(attempt=2)
+    assert statuses(job) == ["preempted", "success"], job
+    assert len(set(run.steps("saves"))) == 1
+    assert run.metric("value") == values(400)
+    assert job["steps_not_durable"] == 400 - run.steps("saves")[0]
+    assert job["notice_to_durable_seconds"] < 10
+
+
+@pytest.mark.timeout(180)
+def test_stop_saves_at_one_step_and_does_not_start_again(stranger) -> None:
+    run = Run(stranger, coupled(options="--steps 100000"))
+    run.wait_for_steps(10)
+    run.pf("stop", "-y")
+    job = run.end()
+    assert (job["status"], statuses(job)) == ("stopped", ["stopped"])
+    (saved,) = [c for c in job["checkpoints"] if c["save_type"] == "EMERGENCY"]
+    assert saved["status"] == "ready"
+    assert run.steps("left") == [saved["step"]] * 2
+
+
+def test_framework_that_swallows_the_signal_and_leaves_half_way_has_failed(stranger) -> None:
+    run = Run(stranger, uncoupled(ranks=1, options="--swallow"), ranks=1)
+    run.wait_for_steps(10)
+    os.kill(run.pid(0), signal.SIGTERM)
+    job = run.stranger.wait_for_job(run.number)
+    assert job["status"] == "failed"
+    assert re.fullmatch(r"exited at step \d+ of 400", job["reason"])
+
+
+@pytest.mark.timeout(180)
+def test_rank_that_raises_under_torchrun_is_a_failed_job(stranger) -> None:
+    run = Run(stranger, coupled(options="--fail-at 5"))
+    job = run.end()
+    assert (job["status"], job["exit_code"]) == ("failed", 1)
+    assert len(job["attempts"]) == 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_twenty_preemptions_at_random_moments_change_no_loss(stranger) -> None:
+    options = "--steps 1500"
+    expected = losses(stranger.folder, options=options)
+    run = Run(stranger, coupled(options=f"{options} --seconds 0.05"))
+    moments = random.Random(20)
+    for attempt in range(1, 21):
+        run.wait_for_steps(moments.randint(1, 40), attempt)
+        preempt(run, moments.choice(["pf", "agent", "rank"]))
+    job = run.end(attempt=21)
+    assert statuses(job) == ["preempted"] * 20 + ["success"], job
+    assert run.metric("loss") == expected
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(
+    "options",
+    ["", "--skew 0.6", "--slow-rank 1", "--evaluate", "--accumulate 4", "--ahead"],
+)
+def test_ranks_agree_however_they_are_coupled(stranger, ranks, options) -> None:
+    vms = {vm["vm"]: vm["quota"] for vm in stranger.json("vm", "list")}
+    expected = losses(stranger.folder, ranks, options)
+    run = Run(stranger, coupled(ranks, options), min(ranks, vms["local-cpu"]))
+    run.wait_for_steps(15)
+    preempt(run, "pf")
+    job = run.end(attempt=2)
+    assert statuses(job) == ["preempted", "success"], job
+    assert len(set(run.steps("saves"))) == 1 and len(run.steps("left")) == ranks
+    assert run.metric("loss") == expected
