@@ -5,8 +5,9 @@ calls ``decide()`` at every look. Each answer is a round; writing ``round.contro
 every rank, in their order and as often as one likes, is all that has to be done with it.
 
 - S only rises, and it never changes once it is committed or aborted.
-- It is committed only when every rank has acknowledged the same S and is near it. A rank that has acknowledged
-  S does not go beyond it before it has seen a commit, a higher S or an abort, or the deadline.
+- It is committed only when every rank has acknowledged the same S and is near it. Having
+  acknowledged S, a rank does not go beyond it before it has seen a commit, a higher S or an abort,
+  or the deadline has passed.
 - Raising S is always safe; it frees the ranks that wait at S. So it also answers what no word
   shows: a rank that cannot acknowledge because it stands in an all-reduce with one that waits.
 - A rank stops waiting at the deadline by its own clock. The last commit is therefore made
