@@ -5,8 +5,9 @@ calls ``decide()`` at every look. Each answer is a round; writing ``round.contro
 every rank, in their order and as often as one likes, is all that has to be done with it.
 
 - S only rises, and it never changes once it is committed or aborted.
-- It is committed only when every rank has acknowledged the same S. A rank that has acknowledged
-  S does not go beyond it before it has seen a commit, a higher S or an abort, or the deadline.
+- It is committed only when every rank has acknowledged the same S and is near it. Having
+  acknowledged S, a rank does not go beyond it before it has seen a commit, a higher S or an abort,
+  or the deadline has passed.
 - Raising S is always safe; it frees the ranks that wait at S. So it also answers what no word
   shows: a rank that cannot acknowledge because it stands in an all-reduce with one that waits.
 - A rank stops waiting at the deadline by its own clock. The last commit is therefore made
@@ -145,7 +146,7 @@ def decide(round: Round, ranks: Sequence[RankWords], now: float) -> Decision:
         return Decision("abort", replace(round, phase="aborted", reason=reason))
     if any(_is_beyond(rank, round.step) for rank in ranks):
         return _raise(round, ranks)
-    if len(ranks) >= round.world_size and all(r.acknowledged == round.step for r in ranks):
+    if len(ranks) >= round.world_size and all(_is_ready(rank, round) for rank in ranks):
         return Decision("commit", replace(round, phase="committed"))
     if not _is_stalled(round.step, ranks):
         return Decision("wait", replace(round, stalled_since=None))
@@ -174,6 +175,15 @@ def _reason_to_abort(round: Round, ranks: Sequence[RankWords], now: float) -> st
 def _is_beyond(rank: RankWords, step: int) -> bool:
     """It has passed S, or answered for S already, without having agreed to S."""
     return rank.acknowledged != step and (rank.started > step or rank.acknowledged == -step)
+
+
+def _is_ready(rank: RankWords, round: Round) -> bool:
+    """It has agreed, and is so near that it will be there in time.
+
+    Coupled ranks are near from the beginning. One that lags far behind may be late for the
+    deadline: then none shall save, rather than the quick ones alone.
+    """
+    return rank.acknowledged == round.step <= rank.started + round.margin_steps + 1
 
 
 def _is_stalled(step: int, ranks: Sequence[RankWords]) -> bool:

@@ -13,6 +13,7 @@ from . import _control as word
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Any
 
 ANSWER_SECONDS = 5.0  # the agent answers a notice within that, or it is not there
 _SAME_SIGNAL_SECONDS = 2.0  # a group and a launcher may each pass on one and the same signal
@@ -45,6 +46,7 @@ class Notice:
             return  # None: a handler that is not Python's cannot be called
         self._previous = previous
         self._is_active = True
+        _guard_forks(self)
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def remove(self) -> None:
@@ -91,3 +93,45 @@ class Notice:
                 return
             time.sleep(0.05)
         os.kill(self._pid, signal.SIGTERM)
+
+
+class _Forks:
+    """Gives a forked child back what SIGTERM meant before, without a gap.
+
+    A signal that reaches a child in its first moments would find our handler, and Python would
+    forget it: it is kept back until the child has the handler it shall have.
+    """
+
+    def __init__(self) -> None:
+        self.notice: Notice | None = None
+        self._mask: Any = None
+
+    def hold(self) -> None:
+        if self.notice is not None and self.notice._is_active:
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def release(self) -> None:
+        if self._mask is not None:
+            mask, self._mask = self._mask, None
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def release_child(self) -> None:
+        if self.notice is not None:
+            self.notice.remove()
+            self.notice = None
+        self.release()
+
+
+_forks: _Forks | None = None
+
+
+def _guard_forks(notice: Notice) -> None:
+    global _forks
+    if _forks is None:
+        _forks = _Forks()
+        os.register_at_fork(
+            before=_forks.hold,
+            after_in_parent=_forks.release,
+            after_in_child=_forks.release_child,
+        )
+    _forks.notice = notice

@@ -214,6 +214,8 @@ class Session:
         self.log.finish(self._step)
         self._progress[control_words.STATE] = control_words.DONE
         self.checkpoints.settle(_WRITING_SECONDS)
+        if self._notice is not None:
+            self._notice.remove()
 
     def close(self) -> None:
         """Close without saying that the run has finished: the script is failing."""
@@ -223,8 +225,6 @@ class Session:
     def leave_to_parent(self) -> None:
         """After a fork, in the child: the journal and the words are the parent's."""
         self._is_forked = True
-        if self._notice is not None:
-            self._notice.remove()
         self._progress = control_words.private_words()
         self._agreement = Agreement(self._progress, control_words.private_words())
         self.log.abandon("a forked process has no run of its own; call pf.init() in it")

@@ -122,7 +122,7 @@ class Emergency:
             current = replace(current, deadline=self._state.deadline)
         current = decide(current, _seen(progress), now).round
         self._keep(current)
-        words = [*current.control_words()]
+        words = [*current.control_words(), (word.HEARTBEAT, int(now * 1000))]
         if self._state.notice == "stop":
             words.append((word.STOP, 1))
         write_control(self._run_dir, words)

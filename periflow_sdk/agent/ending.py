@@ -47,8 +47,8 @@ def _outcome(
 ) -> tuple[Outcome, str | None]:
     """The outcome and its reason: what the ranks acknowledged counts, then how the command ended.
 
-    An exit with 0 is what the ranks made of the notice, with 75 what the command asks for by
-    itself; any other exit is its own, unless the agent has ended it for the notice.
+    An exit with 75 is what a command asks for by itself; any other exit without an acknowledged
+    stop is its own, unless the agent has ended it for the notice.
     """
     if state.notice == "stop":
         return "stopped", None
@@ -70,9 +70,12 @@ def _preemption(state: State, end: Exit, progress: Mapping[int, RankProgress]) -
     ranks = progress.values()
     committed = state.round is not None and state.round["phase"] == "committed"
     left = [rank for rank in ranks if rank.saw_stop]
-    if end.exit_code == 0 and left and all(rank.saw_stop or rank.is_done for rank in ranks):
-        if committed and state.round is not None:
-            return f"the node was taken; every rank stopped at step {state.round['step']}"
+    has_stopped = bool(left) and all(rank.saw_stop or rank.is_done for rank in ranks)
+    if has_stopped and committed and state.round is not None:
+        # Whatever the exit code: libraries abort, and launchers complain, after a good save.
+        then = f", and exited with code {end.exit_code}" if end.exit_code else ""
+        return f"the node was taken; every rank stopped at step {state.round['step']}{then}"
+    if has_stopped and end.exit_code == 0:
         why = (state.round or {}).get("reason") or "no round was opened"
         return f"the node was taken; the ranks stopped without a save: {why}"
     if state.round and not all(rank.saw_stop or rank.is_done for rank in ranks):

@@ -12,6 +12,7 @@ import signal
 import socket
 import stat
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 _ID = re.compile(r"[0-9a-f]{32}")
 _CONFIRM_SECONDS = 1.0
 _MOST_COPIES = 4
+_POLL_SECONDS = 0.01
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -53,7 +55,7 @@ class LeaseKeeper:
         self._base = base
         self._path = run_dir / line.SOCKET
         self._socket: socket.socket | None = None
-        self._pending: dict[str, threading.Thread] = {}
+        self._pending: set[str] = set()
 
     def start(self) -> None:
         """Begin to answer; call it from the main thread. Where it cannot, ranks copy themselves."""
@@ -73,8 +75,8 @@ class LeaseKeeper:
     def finish(self) -> None:
         """The ranks have ended: copy what is held."""
         self._path.unlink(missing_ok=True)
-        for thread in list(self._pending.values()):
-            thread.join()
+        while self._pending:  # a rank that did not confirm is given up after a while
+            time.sleep(_POLL_SECONDS)
 
     def is_pending(self, upload_id: str) -> bool:
         """Whether files of this upload are still being copied."""
@@ -95,19 +97,12 @@ class LeaseKeeper:
             return
         with contextlib.ExitStack() as stack:
             held = [_lease(self._base, path, mark, stack) for path, mark in marks.items()]
+            self._pending.add(upload_id)  # before the rank can record it
+            stack.callback(self._pending.discard, upload_id)
             rank.send(b"held")
-            thread = threading.Thread(target=self._copy, args=[upload_id, held, stack.pop_all()])
-            self._pending[upload_id] = thread
-            try:
-                confirmed = rank.recv(16) == b"go"
-            except OSError:
-                confirmed = False
-        if confirmed:
-            thread.start()
-        else:
-            del self._pending[upload_id]
-            for file in held:
-                os.close(file.descriptor)
+            if rank.recv(16) == b"go":
+                arguments = [upload_id, held, stack.pop_all()]
+                threading.Thread(target=self._copy, args=arguments).start()
 
     def _copy(self, upload_id: str, held: list[_Held], stack: contextlib.ExitStack) -> None:
         with stack:
@@ -116,7 +111,6 @@ class LeaseKeeper:
                     _copy_aside(self._base, upload_id, file)
             except (OSError, PeriFlowError) as error:
                 _log.error("files of %s cannot be copied: %s", upload_id, error)
-        del self._pending[upload_id]
 
 
 def recover(base: Path, part: Part) -> None:

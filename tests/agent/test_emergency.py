@@ -159,11 +159,13 @@ def test_script_that_never_asks_is_ended_soon_after_the_step(begin, client):
     assert time.monotonic() - begun < 25
 
 
-def test_error_after_the_acknowledged_stop_is_a_failure(begin, client):
+def test_acknowledged_stop_counts_whatever_the_exit_code(begin, client):
     job = begin(1, "--exit-code 1")
     client.preempt_job(client.project, job.job.number)
     attempt = only_attempt(job)
-    assert (attempt.status, attempt.exit_code) == ("failed", 1), job.story()
+    assert (attempt.status, attempt.exit_code) == ("preempted", 1), job.story()
+    assert "exited with code 1" in attempt.reason
+    assert emergency_steps(job) == saved_steps(job.log)
 
 
 def test_exit_half_way_that_nobody_asked_for_is_a_failure(run, tmp_path):

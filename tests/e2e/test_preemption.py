@@ -41,7 +41,9 @@ class Run:
             f"    image: none\n    command: {json.dumps(command)}\nenv:\n  HURRY: {self.hurry}\n"
             f"checkpoint:\n  output_checkpoint_dir: /workspace/ckpt\n{extra}"
         )
-        self.number = stranger.json("job", "run", "-f", template, "-d", FOLDER)["number"]
+        job = stranger.json("job", "run", "-f", template, "-d", FOLDER)
+        self.number = job["number"]
+        self.nodes = stranger.home / "server/jobs" / job["id"]
 
     def pf(self, *words: object) -> None:
         self.stranger.pf("job", *words, self.number)
@@ -50,14 +52,16 @@ class Run:
         return self.stranger.job(self.number)
 
     def log(self) -> list[str]:
-        return self.stranger.log(self.number)
+        """What all attempts have printed, from their node folders: cheap enough to be polled."""
+        found = sorted(self.nodes.glob("*/0/output.log"), key=lambda path: int(path.parts[-3]))
+        return [line for path in found for line in path.read_text().splitlines()]
 
     def wait_for_steps(self, steps: int, attempt: int = 1) -> None:
         """Wait until an attempt has done so many steps of its own."""
 
         def are_done() -> bool:
             begun = self.begun()
-            return len(begun) >= attempt and (self.view()["step"] or 0) >= begun[-1] + steps
+            return len(begun) >= attempt and f"did {begun[-1] + steps}" in self.log()
 
         self.stranger.wait_until(are_done, 60, lambda: f"{self.view()}\n{self.log()}")
 

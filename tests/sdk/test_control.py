@@ -6,6 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 import periflow_sdk as pf
 from periflow_sdk import _control as word
 
@@ -57,6 +59,56 @@ def test_emergency_step_that_has_passed_is_not_acknowledged(job: Run) -> None:
     with pf.train_step():
         assert not pf.is_emergency_save() and not pf.should_stop()
     assert job.word("progress", word.ACKNOWLEDGED) == 0
+
+
+def test_stop_with_an_emergency_step_saves_first(job: Run) -> None:
+    pf.init()
+    for number, value in ((word.EMERGENCY, 2), (word.COMMITTED, 2), (word.STOP, 1)):
+        job.tell(number, value)
+    seen = []
+    for _ in range(2):
+        with pf.train_step():
+            pass
+        seen.append((pf.is_emergency_save(), pf.should_stop()))
+    assert seen == [(False, False), (True, True)]
+
+
+def test_aborted_round_stops_without_a_save(job: Run) -> None:
+    pf.init()
+    job.tell(word.EMERGENCY, 1)
+    job.tell(word.ABORTS, 1)
+    with pf.train_step():
+        pass
+    assert (pf.is_emergency_save(), pf.should_stop()) == (False, True)
+
+
+def test_passed_deadline_stops_without_a_save(job: Run) -> None:
+    pf.init()
+    job.tell(word.EMERGENCY, 1)
+    job.tell(word.DEADLINE, int(time.time() * 1000) - 1)
+    with pf.train_step():
+        pass
+    assert (pf.is_emergency_save(), pf.should_stop()) == (False, True)
+
+
+def test_answer_about_a_step_never_changes(job: Run) -> None:
+    pf.init()
+    with pf.train_step():
+        assert not pf.is_emergency_save()
+    job.tell(word.EMERGENCY, 1)
+    assert not pf.should_stop() and not pf.is_emergency_save()
+    assert job.word("progress", word.ACKNOWLEDGED) == -1, "the decider has to raise the step"
+
+
+def test_rank_that_waits_for_a_dead_agent_leaves(job: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("periflow_sdk._agreement.SILENCE_SECONDS", 0.2)
+    pf.init()
+    job.tell(word.EMERGENCY, 1)
+    with pf.train_step():
+        pass
+    assert (pf.is_emergency_save(), pf.should_stop()) == (False, True)
+    assert job.word("progress", word.ACKNOWLEDGED) == -1
+    assert job.word("progress", word.WAITING) == 0
 
 
 def test_stop_is_seen_and_the_agent_knows(job: Run) -> None:

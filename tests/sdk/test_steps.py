@@ -134,3 +134,19 @@ def test_status_tells_mode_and_step(run: Run) -> None:
     status = pf.status()
     assert (status.mode, status.rank, status.step, status.total_steps) == (run.mode, 0, 1, 4)
     assert (status.lost_records, status.error) == (0, None)
+
+
+def test_job_that_had_reached_its_total_says_so(job: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCESSED_ITERS", "100")
+    pf.init(total_train_steps=100)
+    assert pf.status().is_complete and pf.should_stop()
+    assert list(range(pf.current_step(), 100)) == []
+    assert job.word("progress", word.STOP_SEEN) == 0, "it was not preempted"
+
+
+def test_run_is_complete_after_its_last_step(run: Run) -> None:
+    pf.init(total_train_steps=2)
+    for done in (False, True):
+        with pf.train_step():
+            pass
+        assert pf.status().is_complete == done and not pf.should_stop()

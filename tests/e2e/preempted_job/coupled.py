@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -63,6 +62,8 @@ for step in range(pf.current_step() + 1, args.steps + 1):
         else:
             dist.broadcast(both, 0)
     pf.metric({"loss": both[8]})
+    if rank == 0:
+        print(f"did {step}", flush=True)
     if args.evaluate and rank == 0 and step % 20 == 0:
         time.sleep(0.5)
     if pf.is_emergency_save():
@@ -71,5 +72,5 @@ for step in range(pf.current_step() + 1, args.steps + 1):
             pf.save_checkpoint({"weight": weight})
     if pf.should_stop():
         print(f"rank {rank} left at step {step}", flush=True)
-        sys.exit(0)
+        break
 dist.destroy_process_group()

@@ -39,6 +39,8 @@ for step in range(pf.current_step() + 1, args.steps + 1):
             time.sleep(args.seconds)
         value = (1103515245 * value + 12345) % 2**31
     pf.metric({"value": value})
+    if rank == 0:
+        print(f"did {step}", flush=True)
     if has_had_enough:
         sys.exit(0)
     if pf.is_emergency_save():
