@@ -308,4 +308,4 @@ def _gatherings(items: list[dict[str, Any]]) -> Iterator[Gathering]:
     for item in items:
         parts = [Part(**part) for part in item["parts"]]
         save_type = cast("SaveType", item["save_type"])
-        yield Gathering(item["step"], save_type, parts, item["generation"])
+        yield Gathering(item["step"], save_type, parts, item.get("generation", 0))
