@@ -296,6 +296,14 @@ def current_step() -> int:
 def is_emergency_save() -> bool:
     """True at the one step at which every rank has to save, because the node will be taken.
 
+    Ask once a step, in every rank that saves, before should_stop(). Inside the step or after it
+    is the same; the answer about a step never changes. It waits only in that one step, until
+    every rank has agreed: 10 ms as a rule, for a rank that is late at most until the deadline,
+    and never for one that waits for this one. Then, or if not all can agree, it is False.
+
+    Returns:
+        Whether to save now; the same in every rank that asks at this step.
+
     Raises:
         UsageError: Before init().
 
@@ -312,7 +320,12 @@ def is_emergency_save() -> bool:
 def should_stop() -> bool:
     """True when the script should leave its loop and exit 0.
 
-    From the step of an emergency save on, or as soon as a stop is asked for.
+    From the step of an emergency save on (it waits as is_emergency_save() does); when no save
+    could be agreed on before the deadline; and when all steps were done before this run began.
+    Having seen it, the script may exit 0 before its last step without having failed.
+
+    Returns:
+        Whether to leave now; True once, it stays true.
 
     Raises:
         UsageError: Before init().
