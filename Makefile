@@ -1,4 +1,4 @@
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check bench bench-hotpath soak clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -19,6 +19,9 @@ check: .venv/.installed
 
 bench: .venv/.installed
 	for script in benchmarks/*/run.py; do $(BIN)/python $$script || exit 1; done
+
+bench-hotpath: .venv/.installed
+	$(BIN)/python benchmarks/hotpath/run.py --peers
 
 soak: .venv/.installed
 	@scripts/install-debian-packages.sh

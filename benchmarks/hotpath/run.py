@@ -18,12 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peers import compare
+from step import numpy_step, trimmed
+
 LINE = b'{"t":"metric","s":12345,"w":1700000000.123,"m":{"loss":0.512345678,"lr":0.001}}\n'
 LIMITS = {
     "P1 calls / os.write": ("<=", 10.0),
     "P1 p99 us": ("<=", 20.0),
     "P1b 20 values / json line": ("<=", 1.0),
     "P2 speed kept": (">=", 0.98),
+    "finish ms": ("<=", 50.0),
     "P4 import / bare python": ("<=", 2.5),
 }
 
@@ -33,17 +37,29 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--folder", type=Path, help="where the run directory is made (a disk)")
     parser.add_argument("--blocks", type=int, default=200, help="turns of the loop benchmark")
+    parser.add_argument("--peers", action="store_true", help="measure what others use, too")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each peer")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "periflow-peers",
+        help="where virtual environments of the peers are kept",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         pf = open_job(Path(folder))
         results = back_to_back(pf, Path(folder)) | in_a_loop(pf, Path(folder), options.blocks)
         assert pf.status().lost_records == 0
+        start = time.perf_counter()
         pf.finish()
+        results["finish ms"] = (time.perf_counter() - start) * 1e3
     results |= imports()
+    peers = compare(options.cache, options.folder, options.rounds) if options.peers else {}
     if options.json:
-        print(json.dumps(results, indent=2))
+        print(json.dumps({**results, "peers": peers} if peers else results, indent=2))
     else:
         show(results)
+        show_peers(peers)
 
 
 def back_to_back(pf: Any, folder: Path) -> dict[str, float]:
@@ -83,21 +99,18 @@ def in_a_loop(pf: Any, folder: Path, blocks: int) -> dict[str, float]:
     """
     step = numpy_step()
     log = os.open(folder / "loop.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    added: list[float] = []
+    alone: list[float] = []
 
     def with_calls() -> None:
         for _ in range(25):
             pf.start_step()
             loss = step()
-            start = time.perf_counter()
             pf.metric({"loss": loss, "lr": 1e-3})
-            added.append((time.perf_counter() - start) * 1e6)
             pf.end_step()
 
     def with_nothing() -> None:
         for _ in range(25):
-            step()
-            nothing({"loss": 0.0, "lr": 1e-3})
+            nothing({"loss": step(), "lr": 1e-3})
 
     def with_write() -> None:
         for _ in range(25):
@@ -107,23 +120,30 @@ def in_a_loop(pf: Any, folder: Path, blocks: int) -> dict[str, float]:
     def again() -> None:
         with_nothing()
 
-    bodies = (with_calls, with_nothing, with_write, again)
+    def timed() -> None:
+        for _ in range(25):
+            values = {"loss": step(), "lr": 1e-3}
+            start = time.perf_counter()
+            pf.metric(values)
+            alone.append((time.perf_counter() - start) * 1e6)
+
+    bodies = (with_calls, with_nothing, with_write, again, timed)
     times: dict[Callable[[], None], list[float]] = {body: [] for body in bodies}
     for block in range(blocks):
         order = list(times)
-        for body in order[block % 4 :] + order[: block % 4]:
+        for body in order[block % len(order) :] + order[: block % len(order)]:
             start = time.perf_counter()
             body()
             times[body].append((time.perf_counter() - start) / 25)
-    ours, control, write, noise = (trimmed(times[body]) for body in bodies)
+    ours, control, write, noise, _ = (trimmed(times[body]) for body in bodies)
     return {
         "step ms": control * 1e3,
         "P2 speed kept": control / ours,
         "P2 one bare os.write keeps": control / write,
         "P2 noise (control / control)": control / noise,
         "added us a step": (ours - control) * 1e6,
-        "metric in the loop us": statistics.median(added),
-        "metric in the loop p99 us": p99(added),
+        "metric in the loop us": statistics.median(alone),
+        "metric in the loop p99 us": p99(alone),
     }
 
 
@@ -154,26 +174,6 @@ def open_job(folder: Path) -> Any:
     return pf
 
 
-def numpy_step() -> Callable[[], float]:
-    """One forward and backward pass of a small network, about 1 ms on one thread."""
-    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
-    import numpy as np  # reads them when it is loaded
-
-    rng = np.random.default_rng(0)
-    first, second, batch = (
-        rng.normal(size=size).astype(np.float32) for size in ((256, 256), (256, 10), (328, 256))
-    )
-
-    def step() -> float:
-        hidden = np.tanh(batch @ first)
-        out = hidden @ second
-        back = (out @ second.T) * (1 - hidden**2)
-        first[:] -= np.float32(1e-9) * (batch.T @ back)
-        return float((out**2).mean())
-
-    return step
-
-
 def nothing(values: dict[str, float]) -> None:
     """The empty call."""
 
@@ -197,12 +197,6 @@ def p99(values: list[float]) -> float:
     return sorted(values)[len(values) * 99 // 100]
 
 
-def trimmed(values: list[float]) -> float:
-    """The mean without the slowest and fastest tenth."""
-    cut = len(values) // 10
-    return statistics.fmean(sorted(values)[cut : len(values) - cut])
-
-
 def show(results: dict[str, float]) -> None:
     for name, value in results.items():
         limit = LIMITS.get(name)
@@ -212,6 +206,17 @@ def show(results: dict[str, float]) -> None:
             is_kept = value <= bound if sign == "<=" else value >= bound
             verdict = f"  {'ok' if is_kept else 'MISSED'} ({sign} {bound})"
         print(f"{name:32s}{value:10.3f}{verdict}")
+
+
+def show_peers(peers: dict[str, dict[str, float | str]]) -> None:
+    if not peers:
+        return
+    columns = [*dict.fromkeys(key for row in peers.values() for key in row if key != "skipped")]
+    print("\n" + "".join(f"{name:>16s}" for name in ("", *columns)))
+    for name, row in peers.items():
+        cells = (f"{row[key]:.3f}" if key in row else "-" for key in columns)
+        text = str(row.get("skipped", "")) or "".join(f"{cell:>16s}" for cell in cells)
+        print(f"{name:>16s}{text if 'skipped' not in row else '  skipped: ' + text}")
 
 
 if __name__ == "__main__":

@@ -57,8 +57,7 @@ class Site:
         with self.peace:
             self.stranger.try_pf("job", "list", "--limit", 1)
 
-    def submit(self, side: Path) -> m.Job:
-        command = f"{sys.executable} {SCRIPT} {side} {STEPS}"
+    def submit(self, command: str) -> m.Job:
         spec = JobSpec.model_validate(
             {
                 "vm": "local-cpu",
@@ -106,7 +105,7 @@ class Round:
         self.deadline = time.monotonic() + ROUND_SECONDS
 
     def play(self) -> None:
-        self.job = self.site.submit(self.side)
+        self.job = self.site.submit(f"{sys.executable} {SCRIPT} {self.side} {STEPS}")
         for kill in self.kills:
             self._until(lambda kill=kill: self._returned() >= kill.calls or self._has_ended())
             time.sleep(kill.delay)
@@ -224,6 +223,27 @@ def play_rounds(stranger: Any, count: int) -> None:
 @pytest.mark.parametrize("half", [1, 2])
 def test_no_record_is_lost_or_doubled_whoever_is_killed(stranger, half: int) -> None:
     play_rounds(stranger, 10)
+
+
+def test_killed_run_without_a_server_arrives_when_the_server_is_back(stranger) -> None:
+    site = Site(stranger)
+    gate = stranger.folder / "gate"
+    job = site.submit(f"{sys.executable} {SCRIPT.with_name('alone.py')} {gate}")
+    stranger.wait_until((stranger.folder / "gate.waiting").exists)
+    site.kill_server()
+    gate.touch()
+    node = stranger.home / "server/jobs" / job.id / "1/0"
+    stranger.wait_until((node / "exit.json").exists)
+
+    ended = stranger.wait_for_job(job.number)
+
+    assert (ended["status"], ended["exit_code"], ended["step"]) == ("failed", 137, 10_000)
+    with site.client() as client:
+        loss = client.metric_series(site.project, job.number, "loss")
+        lr = client.metric_series(site.project, job.number, "lr")
+    assert loss.steps == lr.steps == list(range(1, 10_001))
+    assert loss.values == [call + 0.5 for call in range(10_000)]
+    assert lr.values == [1 / (call + 1) for call in range(10_000)]
 
 
 @pytest.mark.soak

@@ -58,6 +58,19 @@ def test_rank_comes_from_torch_where_the_environment_has_none(job: Run) -> None:
     assert done.stdout.strip() == "3" and job.segments(3)
 
 
+def test_process_group_that_is_not_there_is_left_alone(job: Run) -> None:
+    pytest.importorskip("torch")
+    done = job.script(
+        "import torch.distributed as dist, periflow_sdk as pf\n"
+        "def refuse(*_, **__): raise AssertionError\n"
+        "dist.get_rank = dist.get_world_size = dist.barrier = dist.all_reduce = refuse\n"
+        "pf.init(total_train_steps=1)\n"
+        "with pf.train_step(): pf.metric({'loss': 1.0})\n"
+        "pf.upload_checkpoint(); pf.finish(); print(dist.is_initialized())"
+    )
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_forked_child_leaves_the_parents_run_alone(
     run: Run, capfd: pytest.CaptureFixture[str]
