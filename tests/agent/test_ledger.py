@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 
+from periflow_sdk import _control
 from periflow_sdk.agent.checkpoints import Ledger
 from periflow_sdk.agent.progress import RankProgress
 
 
 def at(started: int, *, done: bool = False, pid: int = 0) -> RankProgress:
-    return RankProgress(started=started, finished=started, total=0, is_done=done, pid=pid)
+    words = [0] * 16
+    words[_control.PID] = pid
+    return RankProgress(
+        started=started, finished=started, total=0, is_done=done, words=tuple(words)
+    )
 
 
 def record(number: int, step: int, **files: int) -> bytes:

@@ -70,6 +70,7 @@ def test_lost_attempt_starts_again_from_the_newest_checkpoint(desk: Any) -> None
     second.register()
     second.beat(step=30)
     assert desk.job(job.number).step == 30
+    second.beat(step=100)
     second.finish()
     assert desk.job(job.number).status == "success"
 
