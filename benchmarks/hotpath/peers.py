@@ -19,6 +19,7 @@ INSTALL_SECONDS = 300.0  # of all peers together
 RUN_SECONDS = 120.0
 IMPORTS = {
     "empty call": "pass",
+    "os.write": "import os",
     "periflow": "import periflow_sdk",
     "tensorboard": "from torch.utils.tensorboard import SummaryWriter",
 }
@@ -26,7 +27,9 @@ Row = dict[str, float | str]
 
 
 def compare(cache: Path, folder: Path | None, rounds: int) -> dict[str, Row]:
-    """A row for each tool: medians of ``rounds`` turns; ``skipped`` says why there is none.
+    """A row for each tool: medians of ``rounds`` turns, and ratios to the limits.
+
+    ``skipped`` in a row says why there are no figures.
 
     Args:
         cache: Keeps the virtual environments.
@@ -51,6 +54,10 @@ def compare(cache: Path, folder: Path | None, rounds: int) -> dict[str, Row]:
                 del pythons[name]
     for name in pythons:
         rows[name] = _medians(taken[name])
+    for key, limit in (("median us", "os.write"), ("import ms", "empty call")):
+        for row in rows.values():
+            if key in row and key in rows[limit]:
+                row[f"x {limit}"] = float(row[key]) / float(rows[limit][key])
     return rows
 
 
@@ -106,6 +113,8 @@ def _medians(rows: list[Row]) -> Row:
 
 
 def _last_words(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"not done after {error.timeout:.0f} s"
     words = getattr(error, "stderr", None) or str(error)
     text = words if isinstance(words, str) else words.decode(errors="replace")
     return text.strip().splitlines()[-1][:100] if text.strip() else type(error).__name__
