@@ -7,10 +7,8 @@ of this machine could be listening on its port.
 from __future__ import annotations
 
 import fcntl
-import hmac
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -18,12 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from periflow_cli import __version__
+from periflow_sdk.api.proof import ask_proven
 from periflow_sdk.errors import PeriFlowError, ServerUnreachableError, TimedOutError
 
 START_SECONDS = 30.0
@@ -61,9 +59,8 @@ class LocalServer:
         port = urlsplit(url).port
         if not url.startswith("http://127.0.0.1:") or port is None:
             return None
-        nonce = secrets.token_hex(16)
-        answer = _ask(port, f"/api/v1/server?nonce={nonce}")
-        if answer is None or not self._is_proof(str(answer.get("proof")), nonce, port):
+        answer = ask_proven(port, self.folder / "key", HEALTH_SECONDS)
+        if answer is None:
             return None
         return Running(url, int(answer["pid"]), str(answer["version"]), str(self.folder))
 
@@ -225,14 +222,6 @@ class LocalServer:
             return {}
         return record if isinstance(record, dict) else {}
 
-    def _is_proof(self, proof: str, nonce: str, port: int) -> bool:
-        try:
-            key = bytes.fromhex((self.folder / "key").read_text().strip())
-        except (FileNotFoundError, ValueError):
-            return False
-        message = f"periflow-server:{nonce}:{port}".encode()
-        return hmac.compare_digest(hmac.new(key, message, "sha256").hexdigest(), proof)
-
     def _unresponsive_pid(self) -> int | None:
         """The pid of a server that lives and does not answer, made sure of by its command line."""
         import psutil
@@ -253,19 +242,6 @@ def _is_alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def _ask(port: int, path: str) -> dict[str, Any] | None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=HEALTH_SECONDS)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        answer = json.loads(response.read(65536)) if response.status == 200 else None
-    except (OSError, HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()
-    return answer if isinstance(answer, dict) else None
 
 
 def _check_version(running: Running, note: Callable[[str], None]) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hmac
 import importlib.util
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from periflow_sdk.api.proof import ask_proven
 from periflow_sdk.errors import ServerUnreachableError
 
 _ANSWER_SECONDS = 2.0
@@ -39,30 +36,15 @@ def _find(home: Path) -> str | None:
     """Another user of this machine could listen on its port: no secret goes there unproven."""
     try:
         url = str(json.loads((home / "server" / "server.json").read_bytes())["url"])
-        key = bytes.fromhex((home / "server" / "key").read_text().strip())
     except (OSError, ValueError, KeyError, TypeError):
         return None
     port = urlsplit(url).port
     if not url.startswith("http://127.0.0.1:") or port is None:
         return None
-    nonce = secrets.token_hex(16)
-    answer = _ask(port, f"/api/v1/server?nonce={nonce}") or {}
-    message = f"periflow-server:{nonce}:{port}".encode()
-    proof = hmac.new(key, message, "sha256").hexdigest()
-    return url if hmac.compare_digest(proof, str(answer.get("proof"))) else None
-
-
-def _ask(port: int, path: str) -> dict[str, Any] | None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        answer = json.loads(response.read(65536)) if response.status == 200 else None
-    except (OSError, HTTPException, ValueError):
+        return url if ask_proven(port, home / "server" / "key", _ANSWER_SECONDS) else None
+    except OSError:
         return None
-    finally:
-        connection.close()
-    return answer if isinstance(answer, dict) else None
 
 
 def _start(home: Path) -> None:

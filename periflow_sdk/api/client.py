@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +13,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from periflow_sdk.api import models as m
+from periflow_sdk.api.proof import is_proof, new_nonce, read_key
 from periflow_sdk.errors import ServerUnreachableError, error_from_problem
 
 T = TypeVar("T", bound=BaseModel)
@@ -368,12 +367,10 @@ class ApiClient:
 
     def _ask_for_proof(self) -> None:
         assert self._key_file is not None
-        nonce = secrets.token_hex(16)
+        nonce = new_nonce()
         response = self._http.request("GET", "server", params={"nonce": nonce})
-        message = f"periflow-server:{nonce}:{urlsplit(self.url).port}".encode()
-        key = bytes.fromhex(self._key_file.read_text(encoding="ascii").strip())
-        proof = str(_document(response).get("proof"))
-        if not hmac.compare_digest(hmac.new(key, message, "sha256").hexdigest(), proof):
+        key, port = read_key(self._key_file), urlsplit(self.url).port
+        if not is_proof(_document(response).get("proof"), key, nonce, port):
             raise ServerUnreachableError(
                 f"What answers at {self.url} is not this machine's PeriFlow server.",
                 data={"url": self.url},

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 
 from periflow_sdk.api import models as m
+from periflow_sdk.api.proof import proof
 from periflow_server import __version__
 from periflow_server.settings import Settings
 
@@ -19,11 +18,5 @@ def server_info(settings: Settings, nonce: str | None) -> m.ServerInfo:
         pid=os.getpid(),
         embedded=settings.embedded,
         data_dir=str(settings.data_dir) if settings.embedded else None,
-        proof=_proof(settings, nonce or "") if proves else None,
+        proof=proof(settings.key, nonce or "", settings.port) if proves else None,
     )
-
-
-def _proof(settings: Settings, nonce: str) -> str:
-    # The port is in it, so that a stranger's port cannot pass on the questions it gets.
-    text = f"periflow-server:{nonce}:{settings.port}".encode()
-    return hmac.new(settings.key, text, hashlib.sha256).hexdigest()
