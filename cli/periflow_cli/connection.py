@@ -19,7 +19,7 @@ from periflow_sdk.errors import (
 )
 
 LOCAL = "local"
-_ATTEMPTS = 3
+_TRIES = 3
 
 
 class Connection:
@@ -45,19 +45,19 @@ class Connection:
         self._login = profile.login(key)
         self.client = self.open_client()
 
-    def open_client(self, attempts: int = _ATTEMPTS) -> ApiClient:
+    def open_client(self, tries: int = _TRIES) -> ApiClient:
         """A client with the login, which it refreshes when it has expired."""
         return ApiClient(
             self.url,
             self._token,
-            attempts=attempts,
+            tries=tries,
             connect_seconds=2.0,
             on_unauthorized=None if self._wanted.api_key else self._refresh,
         )
 
     def open_anonymous_client(self) -> ApiClient:
         """A client that carries no login."""
-        return ApiClient(self.url, attempts=_ATTEMPTS, connect_seconds=2.0)
+        return ApiClient(self.url, tries=_TRIES, connect_seconds=2.0)
 
     @property
     def has_login(self) -> bool:

@@ -35,7 +35,7 @@ class Follower:
 
     def __init__(self, connection: Connection, job: int, output: Output) -> None:
         self._connection = connection
-        self._client = connection.open_client(attempts=1)
+        self._client = connection.open_client(tries=1)
         self._job = job
         self._output = output
         self._cursor: str | None = None
@@ -128,4 +128,4 @@ class Follower:
         fresh.project = project
         self._client.close()
         self._connection = fresh
-        self._client = fresh.open_client(attempts=1)
+        self._client = fresh.open_client(tries=1)

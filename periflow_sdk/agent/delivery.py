@@ -56,7 +56,7 @@ class Delivery:
         _write_token(folder, token)
         os.environ["PERIFLOW_URL"] = url
         os.environ["PERIFLOW_TOKEN_FILE"] = str(folder / "token")
-        self._client = CountingClient(url, token, timeout_seconds=20, attempts=1)
+        self._client = CountingClient(url, token, timeout_seconds=20, tries=1)
         self.reporter = Reporter(self._client, memory, self._obey)
         self._shipper = Shipper(self._client, folder, memory, self._supersede)
         self._worker = WorkerProcess(folder)

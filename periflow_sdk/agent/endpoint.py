@@ -18,7 +18,7 @@ class Endpoint:
     token_file: Path
     key_file: Path | None = None
 
-    def connect(self, *, timeout_seconds: float = 30.0, attempts: int = 4) -> ApiClient:
+    def connect(self, *, timeout_seconds: float = 30.0, tries: int = 4) -> ApiClient:
         """A client with the job token; see ``ApiClient`` for the arguments."""
         from periflow_sdk.api.client import ApiClient
 
@@ -26,6 +26,6 @@ class Endpoint:
             self.url,
             self.token_file.read_text(encoding="utf-8").strip(),
             timeout_seconds=timeout_seconds,
-            attempts=attempts,
+            tries=tries,
             key_file=self.key_file,
         )

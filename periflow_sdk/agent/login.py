@@ -36,7 +36,7 @@ class Login:
             url,
             self._token,
             timeout_seconds=20,
-            attempts=1,
+            tries=1,
             on_unauthorized=None if self._api_key else lambda: self._refresh(url),
         )
 
@@ -55,7 +55,7 @@ class Login:
         if not entry:
             return {}
         try:
-            with ApiClient(url, timeout_seconds=20, attempts=1) as client:
+            with ApiClient(url, timeout_seconds=20, tries=1) as client:
                 session = client.refresh(entry["refresh_token"])
         except LoginRequiredError:
             return {}

@@ -44,7 +44,7 @@ class Supervisor:
         self._memory = StateFile(folder / "state.json")
         self._state = self._memory.state
         # One try a call: whoever calls decides whether to go on, and may have to stop meanwhile.
-        self._client = endpoint.connect(timeout_seconds=20, attempts=1)
+        self._client = endpoint.connect(timeout_seconds=20, tries=1)
         self._reporter = Reporter(self._client, self._memory, self._obey)
         self._shipper = Shipper(self._client, folder, self._memory, self._supersede)
         self._worker = WorkerProcess(folder)

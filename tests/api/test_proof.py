@@ -53,7 +53,7 @@ def test_stranger_on_the_port_gets_no_token(stranger: ThreadingHTTPServer, tmp_p
     key.write_text(secrets.token_hex(32))
     url = f"http://127.0.0.1:{stranger.server_address[1]}"
     refused = pytest.raises(ServerUnreachableError, match="is not this machine's")
-    with ApiClient(url, "pf_jt_secret", attempts=1, key_file=key) as client, refused:
+    with ApiClient(url, "pf_jt_secret", tries=1, key_file=key) as client, refused:
         client.me()
     assert len(Stranger.heard) == 1
     assert "pf_jt_secret" not in "".join(Stranger.heard)

@@ -279,7 +279,7 @@ def small_server(tmp_path: Path) -> Iterator[ChunkServer]:
 
 @pytest.fixture
 def small_client(small_server: ChunkServer) -> Iterator[ApiClient]:
-    with ApiClient(small_server.url, attempts=1) as client:
+    with ApiClient(small_server.url, tries=1) as client:
         yield client
 
 

@@ -77,7 +77,7 @@ def test_a_store_that_never_takes_a_chunk_ends_the_upload(
 def test_a_server_that_goes_away_is_named(small_server, big, quick) -> None:
     small_server.close()
     with (
-        ApiClient(small_server.url, attempts=1) as client,
+        ApiClient(small_server.url, tries=1) as client,
         pytest.raises(ServerUnreachableError, match=small_server.url),
     ):
         upload_folder(client, "p", big, keep_name=False, tuning=quick)

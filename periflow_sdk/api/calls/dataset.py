@@ -1,0 +1,23 @@
+"""Datasets; ``project`` is an id."""
+
+from __future__ import annotations
+
+from periflow_sdk.api import models as m
+from periflow_sdk.api.calls.transport import Transport, path_segment
+
+
+class DatasetCalls(Transport):
+    """Datasets; ``project`` is an id."""
+
+    def create_dataset(self, project: str, body: m.DatasetCreate) -> m.Dataset:
+        return self._post(f"projects/{project}/datasets", m.Dataset, body)
+
+    def datasets(self, project: str) -> list[m.Dataset]:
+        return self._list(f"projects/{project}/datasets", m.Dataset)
+
+    def dataset(self, project: str, name: str) -> m.Dataset:
+        """By name or id."""
+        return self._get(f"projects/{project}/datasets/{path_segment(name)}", m.Dataset)
+
+    def delete_dataset(self, project: str, name: str) -> None:
+        self._delete(f"projects/{project}/datasets/{path_segment(name)}")

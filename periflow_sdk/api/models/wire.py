@@ -1,0 +1,34 @@
+"""What every request and answer is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Name = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+    ),
+]
+Email = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, to_lower=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
+    ),
+]
+Password = Annotated[str, StringConstraints(min_length=8, max_length=256)]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Wire(BaseModel):
+    """Answers: unknown keys are ignored, so that an older client reads a newer server."""
+
+    model_config = ConfigDict(extra="ignore", from_attributes=True)
+
+
+class Body(BaseModel):
+    """Requests: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid")
