@@ -101,13 +101,24 @@ def show(found: dict[str, Any], megabytes: int) -> None:
         middle = statistics.median(seconds)
         spread = f"{1000 * min(seconds):.0f}-{1000 * max(seconds):.0f}"
         print(f"| {way} | {1000 * middle:.1f} | {spread} | {middle / plain:.2f} |")
+    show_loss(found)
+
+
+def show_loss(found: dict[str, Any]) -> None:
     worst, lost = found["worst step"], found["lost"]
-    print(f"\nBlocks of {found['steps']} steps with and without one checkpoint, by turns:\n")
-    print(f"- training time lost per checkpoint, upload included: {statistics.median(lost):.3f} s")
-    print(f"  ({min(lost):.3f} to {max(lost):.3f})")
+    print(f"\n{len(lost)} blocks of {found['steps']} steps with one checkpoint, each between two")
+    print("without:\n")
+    print("| training time per checkpoint, upload included | s (median) | mean ± error | range |")
+    print("| --- | --- | --- | --- |")
+    for name, seconds in (("lost", lost), ("the machine by itself", found["noise"])):
+        error = statistics.stdev(seconds) / len(seconds) ** 0.5 if len(seconds) > 1 else 0.0
+        spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
+        middle, mean = statistics.median(seconds), statistics.mean(seconds)
+        print(f"| {name} | {middle:.3f} | {mean:.3f} ± {error:.3f} | {spread} |")
+    print()
     for name in ("without", "with"):
-        print(f"- longest step {name}: {1000 * statistics.median(worst[name]):.1f} ms")
-    print(f"- committed before the block ended: {sum(worst['uploaded within']):.0f} of {len(lost)}")
+        print(f"- longest step {name}, median: {1000 * statistics.median(worst[name]):.1f} ms")
+    print(f"- committed before the block ended: {found['uploaded within']} of {len(lost)}")
 
 
 def main() -> None:

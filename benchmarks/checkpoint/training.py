@@ -18,6 +18,7 @@ import periflow_sdk as pf
 TENSORS = 50
 SETTLE_SECONDS = 120.0
 STEP_SIZE = 600
+BLOCK_SECONDS = 6.0
 
 
 def main() -> None:
@@ -118,7 +119,11 @@ def settle(result: Any) -> None:
 
 
 def loss(state: dict[str, torch.Tensor], blocks: int) -> dict[str, Any]:
-    """Seconds that a block of steps takes longer with a checkpoint in it, upload included."""
+    """Seconds that a block of steps takes longer with a checkpoint in it, upload included.
+
+    Each such block stands between two without one, so that a drift of the machine cancels out;
+    half the difference of these two is what the machine does by itself.
+    """
     matrix = torch.randn(STEP_SIZE, STEP_SIZE)
     lost: list[float] = []
     worst: dict[str, list[float]] = {"without": [], "with": []}
@@ -137,18 +142,27 @@ def loss(state: dict[str, torch.Tensor], blocks: int) -> dict[str, Any]:
         return time.perf_counter() - start, times, upload
 
     _, times, _ = block(False, 50)
-    steps = int(6.0 / (sum(times) / len(times)))
+    steps = int(BLOCK_SECONDS / (sum(times) / len(times)))
+    noise, within = [], []
     for _ in range(blocks):
-        plain, times, _ = block(False, steps)
+        earlier, times, _ = block(False, steps)
         worst["without"].append(max(times))
         train(state)
         longer, times, upload = block(True, steps)
         worst["with"].append(max(times))
-        was_done = upload.done
+        within.append(upload.done)
         settle(upload)
-        lost.append(longer - plain)
-        worst.setdefault("uploaded within", []).append(float(was_done))
-    return {"lost": lost, "worst step": worst, "steps": steps}
+        later, times, _ = block(False, steps)
+        worst["without"].append(max(times))
+        lost.append(longer - (earlier + later) / 2)
+        noise.append((later - earlier) / 2)
+    return {
+        "lost": lost,
+        "noise": noise,
+        "worst step": worst,
+        "uploaded within": sum(within),
+        "steps": steps,
+    }
 
 
 if __name__ == "__main__":
