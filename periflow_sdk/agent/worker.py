@@ -250,10 +250,15 @@ class Worker:
 
     def _upload(self, gathering: Gathering) -> str:
         from periflow_sdk.snapshots import upload_files
+        from periflow_sdk.snapshots.transfer import Tuning
 
         project = (read_json(self._folder / "assignment.json") or {})["project_id"]
+        tuning = Tuning(is_gentle=not self._is_urgent and not self._has_ended())
         with staged_files(self._folder.checkpoint, gathering) as files:
-            return upload_files(self._api(), project, files).id
+            return upload_files(self._api(), project, files, tuning=tuning).id
+
+    def _has_ended(self) -> bool:
+        return (read_json(self._folder / "state.json") or {}).get("phase") == "finishing"
 
     def _stubborn(self, upload: Callable[[], str]) -> str:
         """Try for ever while the control plane is away, else a number of times."""
