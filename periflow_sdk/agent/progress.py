@@ -37,6 +37,22 @@ class RankProgress:
         """Whether the script was told to leave its loop."""
         return bool(self.words[word.STOP_SEEN])
 
+    def was_told_to_save_at(self, step: int) -> bool:
+        """Whether is_emergency_save() was true there."""
+        return 0 < step == self.words[word.SAVED_AT]
+
+    def has_left_at(self, step: int) -> bool:
+        """Whether the script has acknowledged the stop that follows the save at a step.
+
+        It need not ask should_stop(): it may save when it is told to, and then end its run.
+        """
+        return self.saw_stop or (self.is_done and self.was_told_to_save_at(step))
+
+    def was_at(self, step: int) -> bool:
+        """Whether the rank has done a step, or was in it when it was told to save or to leave."""
+        is_told = self.saw_stop or self.was_told_to_save_at(step)
+        return self.finished >= step or (self.started >= step and is_told)
+
     @property
     def noticed_at(self) -> float | None:
         """When the rank had a SIGTERM, in unix seconds."""

@@ -33,7 +33,7 @@ from periflow_sdk.agent.patience import (
     is_passing,
 )
 from periflow_sdk.agent.progress import read_progress
-from periflow_sdk.agent.rundir import remove_run_dir
+from periflow_sdk.agent.rundir import retire_deserted
 from periflow_sdk.agent.staged import remove_staged, staged_files, written_sizes
 from periflow_sdk.errors import CheckpointError, PeriFlowError, UnsafePathError
 
@@ -67,6 +67,7 @@ class Worker:
         memory = read_json(folder / "worker.json") or {}
         self._offsets: dict[str, int] = memory.get("offsets", {})
         self._ledger = Ledger.from_document(memory.get("ledger", {}))
+        self._sends_kept: bool = memory.get("sends_kept", False)
         self._memory: MemoryWriter | None = None
         self._leases: LeaseKeeper | None = None
 
@@ -82,6 +83,10 @@ class Worker:
             self._settle_earlier()
         while not self._round():
             time.sleep(self._interval_seconds)
+        for gathering in list(self._ledger.kept) if self._sends_kept else ():
+            self._ledger.kept.remove(gathering)  # it comes back if it can be sent still later
+            self._settle(gathering, self._upload)
+        self._sends_kept = False
         self._save(complete=True)
 
     def _prepare(self) -> None:
@@ -103,6 +108,8 @@ class Worker:
         for folder in folders:
             try:
                 Worker(folder, self._api).settle_rest()
+                if retire_deserted(folder) is not None:
+                    self._tell_unsent(folder)
             except SupersededError:
                 raise
             except Exception:
@@ -129,8 +136,16 @@ class Worker:
             self._settle(gathering, self._upload)
         self._save(complete=True)
         remove_unkept(self._folder)
-        if run_dir.name != "nowhere":
-            remove_run_dir(run_dir)
+
+    def _tell_unsent(self, folder: NodeFolder) -> None:
+        from periflow_sdk.api.models import AgentEvent
+
+        if (folder / "unsent").exists():
+            return
+        number = folder.path.parent.name
+        message = f"Not all records of attempt {number} were sent: pf job sync {folder.path}"
+        self._api().report_event(AgentEvent(kind="warning", message=message))
+        (folder / "unsent").touch()
 
     def _round(self) -> bool:
         """Settle what can be settled now; True when nothing more can come."""
@@ -147,7 +162,8 @@ class Worker:
             if verdict == "whole" and not self._is_pending(gathering, states):
                 self._settle(gathering, self._upload)
             elif verdict == "torn":
-                self._settle(gathering, _refuse_torn)
+                why = self._ledger.why_torn(gathering, progress, ended=ended, ended_well=ended_well)
+                self._settle(gathering, _refusing(why))
         return ended
 
     def _serve_memory(self, run_dir: Path, *, ended: bool) -> MemoryWriter:
@@ -286,6 +302,7 @@ class Worker:
             "offsets": self._offsets,
             "ledger": self._ledger.to_document(),
             "complete": complete,
+            "sends_kept": self._sends_kept,
         }
         write_json(self._folder / "worker.json", document)
 
@@ -304,13 +321,11 @@ def be_humble(*, is_urgent: bool = False) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _refuse_torn(gathering: Gathering) -> str:
-    if gathering.lack:
-        raise CheckpointError(f"{gathering.lack[0].upper()}{gathering.lack[1:]}.")
-    raise CheckpointError(
-        f"The training ended before every rank had passed step {gathering.step}; "
-        "a part may be missing."
-    )
+def _refusing(why: str) -> Callable[[Gathering], str]:
+    def refuse(_: Gathering) -> str:
+        raise CheckpointError(f"{why[0].upper()}{why[1:]}.")
+
+    return refuse
 
 
 def _is_final(error: Exception) -> bool:
