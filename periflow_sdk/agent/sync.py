@@ -14,8 +14,9 @@ from periflow_sdk.agent.attached import GONE
 from periflow_sdk.agent.delivery import Delivery
 from periflow_sdk.agent.enrollment import ask_for_job, note_job
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
-from periflow_sdk.agent.progress import read_progress
+from periflow_sdk.agent.progress import finished_early, read_progress
 from periflow_sdk.agent.ranks import LocalRanks
+from periflow_sdk.agent.rundir import has_unsent, remove_run_dir
 from periflow_sdk.agent.state import StateFile
 from periflow_sdk.agent.training import Training
 from periflow_sdk.api.client import ApiClient
@@ -97,7 +98,8 @@ class _Sync:
         report = self._ended_as()
         grant = self._grant()
         project = str((read_json(self._folder / "assignment.json") or {})["project_id"])
-        if self._memory.state.phase == "finished" and not self._take_up_kept():
+        has_kept = self._take_up_kept()
+        if self._memory.state.phase == "finished" and not has_kept:
             return Synced(grant.job)
         before = self._ready(project, grant.job.number)
         delivery = Delivery(self._folder, self._memory, self._client.url, grant.token)
@@ -109,6 +111,8 @@ class _Sync:
             delivery.abandon()
             raise
         self._enter("finished")
+        if not has_unsent(Path(self._memory.state.run_dir), self._memory.state.journal_offsets):
+            remove_run_dir(Path(self._memory.state.run_dir))
         number = grant.job.number
         return Synced(
             self._client.job(project, number),
@@ -160,19 +164,17 @@ class _Sync:
         if not (self._folder / "exit.json").exists():
             write_json(self._folder / "exit.json", {"exit_code": 0 if is_well else None})
         if is_well:
-            return AgentFinish(outcome="exited", exit_code=0)
+            is_early = finished_early(progress.values())
+            return AgentFinish(outcome="exited", exit_code=0, finished_early=is_early)
         return AgentFinish(outcome="error", reason=GONE)
 
     def _take_up_kept(self) -> bool:
-        """Put checkpoints that failed and were kept back among those to send."""
+        """Have checkpoints that failed and were kept sent, too."""
         path = self._folder / "worker.json"
         document = read_json(path) or {}
-        ledger = document.get("ledger", {})
-        if not ledger.get("kept"):
+        if not document.get("ledger", {}).get("kept"):
             return False
-        ledger["gatherings"] = [*ledger.get("gatherings", []), *ledger["kept"]]
-        ledger["kept"] = []
-        write_json(path, {**document, "complete": False})
+        write_json(path, {**document, "complete": False, "sends_kept": True})
         return True
 
     def _ready(self, project: str, number: int) -> int:
