@@ -10,7 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from periflow_server.db.attempt import Attempt, Node, live_nodes, lost_nodes, nodes_of
+from periflow_server.db.attempt import (
+    Attempt,
+    Node,
+    ended_nodes,
+    live_nodes,
+    lost_nodes,
+    nodes_of,
+)
 from periflow_server.db.base import Database, Session
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job
@@ -40,6 +47,7 @@ class Executor(Protocol):
     def start(self, gang: Sequence[Path]) -> None: ...
     def poll(self, gang: Iterable[Path]) -> set[Path]: ...
     def stop(self, gang: Iterable[Path], *, keep_training: bool = False) -> None: ...
+    def clear(self, gang: Iterable[Path]) -> None: ...
 
 
 class Scheduler:
@@ -93,7 +101,9 @@ class Scheduler:
         """End what attempts that were given up still run: the server may have died in between."""
         with self._database.read() as session:
             lost = [self._jobs_dir / node.folder for node in lost_nodes(session)]
+            ended = [self._jobs_dir / node.folder for node in ended_nodes(session)]
         self._executor.stop(lost)
+        self._executor.clear(ended)
 
     def _try(self, work: Callable[[], None]) -> None:
         """Do one part of a round; a failure is logged once, not at every round."""

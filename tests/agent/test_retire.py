@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,42 @@ def test_a_disk_that_takes_nothing_leaves_the_records_in_memory(deserted):
         retire_deserted(deserted)
     assert run_dir_of(deserted) == before
     assert list(before.rglob("*.jsonl"))
+
+
+def test_a_server_that_starts_gives_back_what_a_dead_agent_held_in_memory(
+    own_server, run_on, until
+):
+    job = run_on(own_server, "sleep 600", restart={"on": []})
+    job.wait("running")
+    run_dir = run_dir_of(NodeFolder(job.folder))
+    assert run_dir.parent.parent == Path("/dev/shm")
+    sent = run_dir / "rank-0"
+    sent.mkdir()
+    own_server.kill()
+    for name in ("agent.json", "training.json"):
+        os.kill(job.read(name)["pid"], signal.SIGKILL)
+    (sent / f"{1:020}-7.jsonl").write_bytes(b'{"s":1}\n')
+    with sqlite3.connect(own_server.data_dir / "periflow.db") as database:
+        database.execute("UPDATE attempts SET status = 'node-lost'")
+        database.execute("UPDATE jobs SET status = 'failed'")
+    own_server.start()
+    until(lambda: not run_dir.exists(), own_server.log)
+    (kept,) = (job.folder / "run").glob("rank-0/*.jsonl")
+    assert kept.read_bytes() == b'{"s":1}\n'
+
+
+def test_the_next_attempt_gives_back_what_the_last_one_held_in_memory(
+    run, until, deserted, tmp_path
+):
+    before = run_dir_of(deserted)
+    job = run(f"while ! test -e {tmp_path}/gate; do sleep 0.05; done")
+    job.wait("running")
+    earlier = job.folder.parent.parent / "0" / "0"
+    shutil.copytree(deserted.path, earlier)
+    os.kill(until(job.worker_pid, job.story), signal.SIGKILL)
+    until(lambda: not before.exists(), job.story)
+    until(lambda: (earlier / "unsent").exists(), job.story)
+    assert f"Not all records of attempt 0 were sent: pf job sync {earlier}" in job.events
+    assert list((earlier / "run").rglob("*.jsonl"))
+    (tmp_path / "gate").touch()
+    job.wait("success")

@@ -20,7 +20,8 @@ class Attempt(Base):
 
     ``system`` is what each node's agent said of its machine, by the node's rank.
     ``noticed_at`` is when it was told that it will be preempted or stopped, ``deadline_at`` when
-    its node goes, if that is known.
+    its node goes, if that is known. ``finished_early``: its script was done before the last of the
+    planned steps, and said so.
     """
 
     __tablename__ = "attempts"
@@ -32,6 +33,7 @@ class Attempt(Base):
     status: Mapped[str] = mapped_column(default="allocating", index=True)
     reason: Mapped[str | None]
     exit_code: Mapped[int | None]
+    finished_early: Mapped[bool] = mapped_column(default=False)
     restore_checkpoint_id: Mapped[str | None]
     first_step: Mapped[int | None] = mapped_column(BigInteger)
     unreadable_lines: Mapped[int] = mapped_column(default=0)
@@ -113,6 +115,12 @@ def lost_nodes(session: Session) -> list[Node]:
     """The nodes of all attempts that were given up."""
     query = select(Node).join(Attempt, Attempt.id == Node.attempt_id)
     return list(session.scalars(query.where(Attempt.status == "node-lost")))
+
+
+def ended_nodes(session: Session) -> list[Node]:
+    """The nodes of all attempts that have ended and that an executor had started."""
+    query = select(Node).join(Attempt, Attempt.id == Node.attempt_id)
+    return list(session.scalars(query.where(Attempt.status.not_in(LIVE), Node.folder != "")))
 
 
 def busy_devices(session: Session, vm: str) -> set[int]:
