@@ -17,7 +17,7 @@ from periflow_sdk.agent.folder import NodeFolder, try_lock, write_json
 from periflow_sdk.agent.notice import Notice
 from periflow_sdk.agent.observer import Observer
 from periflow_sdk.agent.patience import Backoff, is_passing
-from periflow_sdk.agent.progress import write_control
+from periflow_sdk.agent.progress import finished_early, read_progress, write_control
 from periflow_sdk.agent.ranks import LocalRanks, Verdict
 from periflow_sdk.agent.state import Phase, StateFile
 from periflow_sdk.api.models import AgentFinish, AttachedJob
@@ -135,7 +135,8 @@ class AttachedAgent:
         if self._is_stopping:
             return AgentFinish(outcome="stopped")
         if verdict == "finished":
-            return AgentFinish(outcome="exited", exit_code=0)
+            is_early = finished_early(read_progress(self._folder / "run").values())
+            return AgentFinish(outcome="exited", exit_code=0, finished_early=is_early)
         return AgentFinish(outcome="error", reason=GONE)
 
     def _enter(self, phase: Phase) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.kept import remove_unkept
-from periflow_sdk.agent.progress import RankProgress
+from periflow_sdk.agent.progress import RankProgress, finished_early
 from periflow_sdk.agent.state import State
 from periflow_sdk.agent.training import Exit
 from periflow_sdk.api.models import AgentFinish
@@ -39,6 +39,7 @@ def finish_report(
         exit_code=end.exit_code if end and outcome != "error" else None,
         reason=reason,
         log_tail=_log_tail(folder.output),
+        finished_early=outcome == "exited" and finished_early(progress.values()),
     )
 
 

@@ -33,6 +33,11 @@ class RankProgress:
         return self.words[word.PID]
 
     @property
+    def finished_early(self) -> bool:
+        """Whether the script said that it is done although planned steps are left."""
+        return self.is_done and bool(self.words[word.EARLY])
+
+    @property
     def saw_stop(self) -> bool:
         """Whether the script was told to leave its loop."""
         return bool(self.words[word.STOP_SEEN])
@@ -86,6 +91,11 @@ def read_progress(run_dir: Path) -> dict[int, RankProgress]:
                 words=words,
             )
     return found
+
+
+def finished_early(ranks: Collection[RankProgress]) -> bool:
+    """Whether every rank has finished, and one has said that it is early and meant to be."""
+    return all(rank.is_done for rank in ranks) and any(rank.finished_early for rank in ranks)
 
 
 def write_control(run_dir: Path, words: Iterable[tuple[int, int]]) -> None:

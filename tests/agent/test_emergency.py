@@ -216,6 +216,18 @@ def test_exit_half_way_that_nobody_asked_for_is_a_failure(run, tmp_path):
     assert detail.reason == "exited at step 40 of 100"
 
 
+def test_script_that_is_done_early_and_says_so_is_a_success(run):
+    detail = run(ranks(2, "--steps 100 --enough 40 --seconds 0.001"), devices=2).wait("success")
+    assert detail.reason == detail.attempts[0].reason == "finished early at step 40 of 100"
+    assert len(detail.attempts) == 1
+
+
+def test_acknowledged_stop_counts_more_than_a_word_of_being_early(begin, client):
+    job = begin(1, "--says-early")
+    client.preempt_job(client.project, job.job.number)
+    assert only_attempt(job).status == "preempted", job.story()
+
+
 def test_command_without_the_sdk_that_exits_75_is_preempted(run):
     job = run("exit 75", restart=ONCE)
     attempt = only_attempt(job)

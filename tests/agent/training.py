@@ -17,6 +17,8 @@ parser.add_argument("--deaf", action="store_true", help="never asks whether to s
 parser.add_argument("--late-until", type=Path, help="starts no step until this exists")
 parser.add_argument("--never-stops", action="store_true", help="saves when told, and exits itself")
 parser.add_argument("--leaves-before", action="store_true", help="leaves a step before the save")
+parser.add_argument("--enough", type=int, help="is done early, after this step")
+parser.add_argument("--says-early", action="store_true", help="whenever it leaves its loop")
 parser.add_argument("--only-rank-0", action="store_true", help="the others do not save")
 parser.add_argument("--exit-code", type=int, default=0)
 args = parser.parse_args()
@@ -48,6 +50,9 @@ for step in range(pf.current_step() + 1, args.steps + 1):
     pf.metric({"value": step})
     if step == 1 or step % 100 == 0:
         print(f"rank {rank} pid {os.getpid()} at step {step}", flush=True)
+    if step == args.enough:
+        pf.finish(early=rank == 0)  # one rank's word is enough
+        break
     if args.deaf:
         continue
     if pf.is_emergency_save() and not (args.only_rank_0 and rank):
@@ -59,4 +64,5 @@ for step in range(pf.current_step() + 1, args.steps + 1):
             break
     if pf.should_stop():
         print(f"rank {rank} left at step {step}", flush=True)
+        pf.finish(early=args.says_early)
         sys.exit(args.exit_code)

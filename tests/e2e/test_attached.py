@@ -94,6 +94,18 @@ def test_a_script_that_attaches_itself_is_a_job_with_metrics_and_checkpoints(str
     assert "pid" in out
 
 
+EARLY = ("success", "finished early at step 12 of 20")
+
+
+def test_a_script_that_is_done_early_is_a_success_that_says_so(stranger) -> None:
+    process = start(stranger, "--enough", 12)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    job = stranger.wait_for_job(1)
+    assert (job["status"], job["reason"]) == EARLY
+    assert EARLY[1] in stranger.pf("job", "view", 1)
+
+
 def test_a_killed_script_is_a_failed_job_that_has_lost_nothing(stranger) -> None:
     process = start(stranger, "--wait-for", stranger.folder / "never")
     stranger.wait_until(lambda: stranger.json("job", "list"))
@@ -192,6 +204,19 @@ def test_a_run_without_a_server_is_brought_whole_by_sync_and_only_once(remote) -
     assert values(remote, first["job"]) == counted(20)
     assert ready_steps(job) == [10, 20]
     assert_nobody_is_left(remote)
+
+
+def test_a_run_that_was_done_early_is_so_when_it_is_synced(remote) -> None:
+    server(remote, "stop")
+    start(remote, "--enough", 12).communicate(timeout=60)
+    (folder,) = folders(remote)
+    agent = agent_of(remote, folder)
+    if agent is not None:
+        agent.terminate()
+    assert_nobody_is_left(remote)
+    server(remote, "start")
+    job = remote.job(remote.json("job", "sync", folder)["job"])
+    assert (job["status"], job["reason"]) == EARLY
 
 
 def test_an_agent_that_was_killed_leaves_the_rest_to_sync(stranger) -> None:

@@ -160,6 +160,7 @@ def finish(session: Session, identity: AttemptIdentity, body: m.AgentFinish) -> 
     if left_early and job.status == "stopping":
         outcome = "stopped"
     node.outcome, node.exit_code = outcome, body.exit_code
+    attempt.finished_early |= body.finished_early
     if outcome == "lost":
         attempts.lose(session, job, attempt, "node-lost", body.reason or "its node was lost")
     elif outcome == "preempted":

@@ -187,6 +187,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
+        sa.Column("finished_early", sa.Boolean(), nullable=False),
         sa.Column("restore_checkpoint_id", sa.String(), nullable=True),
         sa.Column("first_step", sa.BigInteger(), nullable=True),
         sa.Column("unreadable_lines", sa.Integer(), nullable=False),
