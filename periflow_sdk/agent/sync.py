@@ -15,6 +15,7 @@ from periflow_sdk.agent.delivery import Delivery
 from periflow_sdk.agent.enrollment import ask_for_job, note_job
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
 from periflow_sdk.agent.progress import finished_early, read_progress
+from periflow_sdk.agent.pruning import release_run
 from periflow_sdk.agent.ranks import LocalRanks
 from periflow_sdk.agent.rundir import has_unsent, remove_run_dir
 from periflow_sdk.agent.state import StateFile
@@ -111,8 +112,7 @@ class _Sync:
             delivery.abandon()
             raise
         self._enter("finished")
-        if not has_unsent(Path(self._memory.state.run_dir), self._memory.state.journal_offsets):
-            remove_run_dir(Path(self._memory.state.run_dir))
+        self._release()
         number = grant.job.number
         return Synced(
             self._client.job(project, number),
@@ -120,6 +120,13 @@ class _Sync:
             log_bytes=delivery.client.log_bytes,
             checkpoints=self._ready(project, number) - before,
         )
+
+    def _release(self) -> None:
+        state = self._memory.state
+        if self._about is not None:
+            release_run(self._folder, state)
+        elif not has_unsent(Path(state.run_dir), state.journal_offsets):
+            remove_run_dir(Path(state.run_dir))
 
     def _wait_for(self, delivery: Delivery, report: AgentFinish) -> None:
         delivery.last_call()
@@ -138,7 +145,7 @@ class _Sync:
     def _grant(self) -> AttachedJob:
         if self._about is not None:
             grant = ask_for_job(self._client, self._folder, self._about)
-            note_job(self._folder, self._about["project"]["id"], grant)
+            note_job(self._folder, self._client.url, self._about["project"]["id"], grant)
             return grant
         given = read_json(self._folder / "assignment.json") or {}
         wanted = SyncRequest(attempt=given["attempt"], node=given["node_rank"])

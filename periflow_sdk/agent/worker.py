@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periflow_sdk.agent.checkpoints import Gathering, Ledger
-from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.journal import segments
 from periflow_sdk.agent.kept import (
@@ -168,7 +167,12 @@ class Worker:
 
     def _serve_memory(self, run_dir: Path, *, ended: bool) -> MemoryWriter:
         if self._memory is None:
-            self._memory = MemoryWriter(self._folder.checkpoint, run_dir, self._interval_seconds)
+            self._memory = MemoryWriter(
+                self._folder.checkpoint,
+                run_dir,
+                self._interval_seconds,
+                self._folder.memory(run_dir),
+            )
             self._leases = LeaseKeeper(self._folder.checkpoint, run_dir)
             if not ended:
                 self._memory.start()
@@ -338,11 +342,16 @@ def _patience(error: Exception) -> int:
 
 
 def run_worker(
-    folder: NodeFolder, endpoint: Endpoint, supervisor: int, *, is_urgent: bool = False
+    folder: NodeFolder,
+    connect: Callable[[], ApiClient],
+    supervisor: int,
+    *,
+    is_urgent: bool = False,
 ) -> int:
     """The worker process; 0 when all is settled, or nothing more is wanted of it.
 
     Args:
+        connect: Gives a client, when it is needed.
         supervisor: The pid of the process that started it; without that one it leaves.
         is_urgent: The node will be taken: work at normal priority, and look more often.
     """
@@ -350,7 +359,7 @@ def run_worker(
     if os.getppid() != supervisor:
         return 0
     try:
-        Worker(folder, endpoint.connect, is_urgent=is_urgent).run()
+        Worker(folder, connect, is_urgent=is_urgent).run()
     except SupersededError as error:
         _log.info("%s", error)
     return 0

@@ -32,8 +32,6 @@ from periflow_server.storage.store import Store
 POLL_SECONDS = 0.5
 LEASE_SECONDS = 90.0
 """An agent that lives and has not been heard of for so long hangs, and is replaced."""
-ATTACHED_LEASE_SECONDS = 600.0
-"""Nobody starts the agent of an attached run again: it is given so long to be heard of."""
 MOST_STARTS = 6
 """An agent that never came to run its command in so many starts does not come."""
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -71,6 +69,7 @@ class Scheduler:
         self._database = database
         self._jobs_dir = settings.data_dir.absolute() / "jobs"
         self._executor = executor or _executor(settings)
+        self._attached_lease_seconds = settings.attached_lease_seconds
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._heard: dict[str, tuple[datetime | None, float]] = {}
@@ -203,7 +202,8 @@ class Scheduler:
         if node.id not in self._heard or last != node.heartbeat_at:
             self._heard[node.id] = (node.heartbeat_at, now)
             return False
-        if now - since < (LEASE_SECONDS if node.folder else ATTACHED_LEASE_SECONDS):
+        # Nobody starts the agent of an attached run again: it is given longer to be heard of.
+        if now - since < (LEASE_SECONDS if node.folder else self._attached_lease_seconds):
             return False
         self._heard[node.id] = (node.heartbeat_at, now)
         return True
