@@ -22,9 +22,13 @@ SECONDS = 30.0
 ENDED = ("success", "failed", "stopped")
 
 
-def until(condition: Callable[[], Any], explain: Callable[[], str] = lambda: "timed out") -> Any:
+def until(
+    condition: Callable[[], Any],
+    explain: Callable[[], str] = lambda: "timed out",
+    seconds: float = SECONDS,
+) -> Any:
     """The first true value of the condition; fails with the explanation after a while."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(explain())
