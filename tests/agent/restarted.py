@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ import periflow_sdk as pf
 parser = argparse.ArgumentParser()
 parser.add_argument("--once", type=Path, required=True, help="made when rank 1 has failed")
 parser.add_argument("--format", choices=["torch", "dcp"], default="torch")
+parser.add_argument("--apart", action="store_true", help="slow steps without an all-reduce")
 args = parser.parse_args()
 
 torch.set_num_threads(1)
@@ -34,8 +36,12 @@ for step in range(pf.current_step() + 1, 41):
             args.once.touch()
             raise RuntimeError("a rank fails")
         gradient = torch.ones(1)
-        dist.all_reduce(gradient)
-        state["weight"] += gradient / 2
+        if args.apart:
+            time.sleep(0.1)
+        else:
+            dist.all_reduce(gradient)
+            gradient /= world
+        state["weight"] += gradient
         pf.metric({"weight": state["weight"][0]})
     if step % 10 == 0 and (rank == 0 or args.format == "dcp"):
         pf.save_checkpoint(state, f"step-{step}", format=args.format)

@@ -228,6 +228,16 @@ def test_acknowledged_stop_counts_more_than_a_word_of_being_early(begin, client)
     assert only_attempt(job).status == "preempted", job.story()
 
 
+@pytest.mark.timeout(200)
+def test_rank_that_fails_under_torchrun_makes_no_preemption_of_what_the_others_are_sent(run, until):
+    launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2"
+    job = run(f"{launcher} {TRAINING} --raises-at 20", devices=2)
+    until(lambda: job.detail.status in ENDED, job.story, 150)  # torchrun loads torch
+    (attempt,) = job.wait("failed").attempts
+    assert (attempt.status, attempt.exit_code) == ("failed", 1), job.story()
+    assert not [e for e in job.detail.events if e.kind == "notice"]
+
+
 def test_command_without_the_sdk_that_exits_75_is_preempted(run):
     job = run("exit 75", restart=ONCE)
     attempt = only_attempt(job)

@@ -10,13 +10,13 @@ SCRIPT = Path(__file__).with_name("restarted.py")
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("file_format", ["torch", "dcp"])
+@pytest.mark.parametrize("options", ["--apart", "--format dcp"])
 def test_restarted_ranks_go_on_from_the_newest_checkpoint_on_this_disk(
-    run, client, until, tmp_path, file_format
+    run, client, until, tmp_path, options
 ):
     job = run(
         "OMP_NUM_THREADS=1 python -m torch.distributed.run --standalone --nproc-per-node 2"
-        f" --max-restarts 1 {SCRIPT} --once {tmp_path}/once --format {file_format}",
+        f" --max-restarts 1 {SCRIPT} --once {tmp_path}/once {options}",
         devices=2,
     )
     until(lambda: job.detail.status in ("success", "failed"), job.story, 150)  # torch loads twice
