@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 TRAINING = Path(__file__).with_name("training.py")
@@ -59,15 +60,41 @@ def emergency_steps(job) -> list[int]:
 
 
 def test_preempted_ranks_save_at_one_step_and_the_attempt_ends_preempted(begin, client):
-    job = begin(2)
+    job = begin(2, "--listens")
     client.preempt_job(client.project, job.job.number)
     attempt = only_attempt(job)
     steps = saved_steps(job.log)
     assert attempt.status == "preempted" and attempt.exit_code == 0, job.story()
     assert len(set(steps)) == 1 and saved_steps(job.log, "left") == steps, job.story()
     assert f"step {steps[0]}" in attempt.reason
+    assert not [line for line in job.log if "SIGTERM" in line], "its handlers might end it"
     assert steps[0] in emergency_steps(job)
     assert job.detail.notice_to_durable_seconds < 10
+
+
+def test_upload_of_the_save_gives_way_to_nobody(begin, client, until):
+    job = begin(1, "--save-seconds 3")
+    supervisor = psutil.Process(job.read("agent.json")["pid"])
+
+    def nicenesses():
+        try:
+            return [p.nice() for p in supervisor.children() if "--worker" in p.cmdline()]
+        except psutil.Error:  # one of them has just ended
+            return []
+
+    until(lambda: nicenesses() == [19], job.story)
+    client.preempt_job(client.project, job.job.number)
+    until(lambda: nicenesses() == [0], job.story)
+    assert only_attempt(job).status == "preempted"
+    assert emergency_steps(job) == saved_steps(job.log)
+
+
+def test_command_that_does_not_end_after_its_ranks_have_is_ended(begin, client):
+    job = begin(1, "--lingers")
+    client.preempt_job(client.project, job.job.number)
+    attempt = only_attempt(job)
+    assert attempt.status == "preempted" and "every rank stopped" in attempt.reason, job.story()
+    assert emergency_steps(job) == saved_steps(job.log)
 
 
 def test_stopped_job_saves_first_and_ends_stopped(begin, client):

@@ -56,6 +56,27 @@ def test_environment_is_the_original_contract(run):
     ]
 
 
+def test_environment_names_the_job_its_server_and_where_ranks_meet(run):
+    names = "PERIFLOW_ENABLED PERIFLOW_JOB MASTER_ADDR PYTHONUNBUFFERED"
+    numbers = "MASTER_PORT TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+    job = run(
+        f'for n in {names}; do echo "$n=${{!n-absent}}"; done\n'
+        f'for n in {numbers}; do test "${{!n}}" -gt 0 && echo "$n"; done\n'
+        'case "$PERIFLOW_URL" in http://*) echo url;; esac\n'
+        'stat -c %a "$PERIFLOW_TOKEN_FILE"'
+    )
+    job.wait("success")
+    assert job.log == [
+        "PERIFLOW_ENABLED=1",
+        f"PERIFLOW_JOB={job.job.number}",
+        "MASTER_ADDR=127.0.0.1",
+        "PYTHONUNBUFFERED=1",
+        *numbers.split(),
+        "url",
+        "600",
+    ]
+
+
 def test_servers_own_variables_do_not_reach_the_job(run):
     job = run("env")
     job.wait("success")

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import struct
 import sys
 import time
@@ -20,11 +21,15 @@ parser.add_argument("--leaves-before", action="store_true", help="leaves a step 
 parser.add_argument("--enough", type=int, help="is done early, after this step")
 parser.add_argument("--says-early", action="store_true", help="whenever it leaves its loop")
 parser.add_argument("--raises-at", type=int, help="rank 1 fails at this step")
+parser.add_argument("--lingers", action="store_true", help="does not end after finish()")
+parser.add_argument("--listens", action="store_true", help="says when it has a SIGTERM")
 parser.add_argument("--only-rank-0", action="store_true", help="the others do not save")
 parser.add_argument("--exit-code", type=int, default=0)
 args = parser.parse_args()
 
 rank = int(os.environ.get("RANK", "0"))
+if args.listens:  # a handler that was there before is called for every signal that comes
+    signal.signal(signal.SIGTERM, lambda *_: print(f"rank {rank} has had a SIGTERM", flush=True))
 folder = Path(os.environ["CKPT_DIR"])
 
 
@@ -68,4 +73,6 @@ for step in range(pf.current_step() + 1, args.steps + 1):
     if pf.should_stop():
         print(f"rank {rank} left at step {step}", flush=True)
         pf.finish(early=args.says_early)
+        while args.lingers:
+            time.sleep(0.1)
         sys.exit(args.exit_code)

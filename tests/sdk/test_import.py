@@ -48,6 +48,21 @@ def test_a_whole_local_run_loads_no_third_party_library(local: Run) -> None:
     assert loaded <= sys.stdlib_module_names
 
 
+def test_a_run_uses_no_network_and_starts_no_thread(run: Run) -> None:
+    code = (
+        "import sys, threading\n"
+        "sys.addaudithook(lambda event, _: event.startswith('socket.') and sys.exit(event))\n"
+        "import periflow_sdk as pf\n"
+        "pf.init(total_train_steps=1, local_log_name='x.jsonl')\n"
+        "with pf.train_step(): pf.metric({'a': 1})\n"
+        "open('ckpt/a.txt', 'w').close()\n"
+        "pf.upload_checkpoint(); pf.latest_checkpoint(); pf.is_emergency_save()\n"
+        "assert not pf.should_stop() and threading.active_count() == 1\n"
+        "pf.finish()\n"
+    )
+    assert run.script(code).stderr == ""
+
+
 def test_import_opens_no_file_and_starts_no_thread() -> None:
     code = (
         "import os, threading\n"

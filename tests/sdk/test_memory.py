@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +126,29 @@ def test_written_file_loads_as_what_torch_save_writes(
     tied["a"][1] = 9
     assert tied["view"][0] == 9
     assert (job.checkpoints / ".periflow" / upload.id / "checkpoint.pt").samefile(path)
+
+
+class Trap:
+    """Whoever unpickles it makes a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("unpickled"),)
+
+
+def test_worker_writes_a_state_without_unpickling_it(job: Run, writer: MemoryWriter) -> None:
+    pf.init()
+    pf.save_checkpoint({"w": torch.ones(3), "trap": Trap()})
+    path = pf.latest_checkpoint()
+    assert path is not None and pf.status().saves_by_training == 0
+    assert not (job.folder / "unpickled").exists()
+    torch.load(path, weights_only=False)
+    assert (job.folder / "unpickled").exists()
+
+
+def test_worker_needs_no_torch() -> None:
+    code = "import sys, periflow_sdk.agent.worker, periflow_sdk.snapshots; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "numpy"}.isdisjoint(done.stdout.split())
 
 
 def test_state_is_as_it_was_at_the_call(job: Run, writer: MemoryWriter) -> None:
