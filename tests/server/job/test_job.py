@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from periflow_sdk.api import models as m
+from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 
 SPEC = {
@@ -120,7 +121,7 @@ def test_ambiguous_name_takes_none_and_names_the_candidates(desk: Any) -> None:
 def test_numbers_count_up_in_each_project_and_lists_are_newest_first(desk: Any) -> None:
     assert [desk.submit().number for _ in range(3)] == [1, 2, 3]
     other = desk.server.client()
-    created = other.create_job(other.project, m.JobCreate(spec=m.JobSpec.model_validate(SPEC)))
+    created = other.create_job(other.project, m.JobCreate(spec=JobSpec.model_validate(SPEC)))
     assert created.number == 1
     other.stop_job(other.project, 1)
     assert [job.number for job in desk.api.jobs(desk.project)] == [3, 2, 1]
@@ -182,14 +183,14 @@ def test_name_that_would_mean_another_job_is_refused(desk: Any, name: str) -> No
 
 def test_job_with_a_workspace_that_was_never_uploaded_is_refused(desk: Any) -> None:
     workspace = m.Workspace(snapshot_id="0" * 64, name="code")
-    spec = m.JobSpec.model_validate(SPEC)
+    spec = JobSpec.model_validate(SPEC)
     with pytest.raises(NotFoundError) as missing:
         desk.api.create_job(desk.project, m.JobCreate(spec=spec, workspace=workspace))
     assert missing.value.code == "snapshot_not_found"
 
 
 def test_same_delivery_twice_creates_one_job(desk: Any) -> None:
-    body = m.JobCreate(spec=m.JobSpec.model_validate(SPEC)).model_dump(mode="json")
+    body = m.JobCreate(spec=JobSpec.model_validate(SPEC)).model_dump(mode="json")
     path, headers = f"projects/{desk.project}/jobs", {"Idempotency-Key": "once"}
     answers = [desk.api._request("POST", path, json=body, headers=headers) for _ in range(2)]
     assert answers[0].json()["id"] == answers[1].json()["id"]
