@@ -7,6 +7,7 @@ from periflow_sdk.api.calls.agent import AgentCalls
 from periflow_sdk.api.calls.checkpoint import CheckpointCalls
 from periflow_sdk.api.calls.dataset import DatasetCalls
 from periflow_sdk.api.calls.job import JobCalls
+from periflow_sdk.api.calls.notification import NotificationCalls
 from periflow_sdk.api.calls.organization import OrganizationCalls
 from periflow_sdk.api.calls.snapshot import SnapshotCalls
 
@@ -18,6 +19,7 @@ class ApiClient(
     DatasetCalls,
     JobCalls,
     CheckpointCalls,
+    NotificationCalls,
     AgentCalls,
 ):
     """Talks to one control plane.

@@ -33,6 +33,8 @@ def _variables(values: dict[str, str]) -> dict[str, str]:
 
 
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/"), AfterValidator(_without_nul)]
+NotifyOn = Literal["running", "success", "failed", "stopped", "preempted", "node-lost"]
+"""What people can be told of: the changes of a job, and how attempts are lost."""
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 
 
@@ -99,6 +101,13 @@ class WandbPlugin(_Section):
 class SlackPlugin(_Section):
     credential_id: str
     channel: str
+    on: Annotated[list[NotifyOn], Field(min_length=1)] = [
+        "success",
+        "failed",
+        "stopped",
+        "preempted",
+        "node-lost",
+    ]
 
 
 class Plugin(_Section):

@@ -50,6 +50,17 @@ from periflow_sdk.api.models.job import (
 )
 from periflow_sdk.api.models.log import LogLine, LogPage
 from periflow_sdk.api.models.metric import MetricName, MetricSeries
+from periflow_sdk.api.models.notification import (
+    Delivery,
+    DeliveryStatus,
+    EmailNotificationCreate,
+    Notification,
+    NotificationCreate,
+    NotificationKind,
+    NotificationSecret,
+    SlackNotificationCreate,
+    WebhookNotificationCreate,
+)
 from periflow_sdk.api.models.organization import Organization, OrganizationCreate
 from periflow_sdk.api.models.project import Project, ProjectCreate
 from periflow_sdk.api.models.server import ServerInfo
@@ -89,7 +100,10 @@ __all__ = [
     "DataMount",
     "Dataset",
     "DatasetCreate",
+    "Delivery",
+    "DeliveryStatus",
     "Email",
+    "EmailNotificationCreate",
     "Event",
     "GitState",
     "Gpu",
@@ -106,6 +120,10 @@ __all__ = [
     "MetricSeries",
     "Name",
     "NodeSystem",
+    "Notification",
+    "NotificationCreate",
+    "NotificationKind",
+    "NotificationSecret",
     "Organization",
     "OrganizationCreate",
     "Password",
@@ -122,10 +140,12 @@ __all__ = [
     "ShellEnvironment",
     "SignupConfirmation",
     "SignupRequest",
+    "SlackNotificationCreate",
     "Snapshot",
     "SyncRequest",
     "User",
     "VmType",
+    "WebhookNotificationCreate",
     "Wire",
     "Workspace",
     "WorkspaceMount",
