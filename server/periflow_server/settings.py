@@ -18,7 +18,8 @@ class Settings(BaseSettings):
 
     ``key`` signs URLs and proves the embedded server's identity; it comes from ``SECRET_KEY`` or
     the key file. ``port`` is the one really listened on once the server runs. The ``local``
-    executor runs jobs as the server's own user: only an embedded server has it unasked.
+    executor runs jobs as the server's own user: only an embedded server has it unasked; so with
+    ``private_addresses``, whether addresses that users give may be those of this machine's network.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", hide_input_in_errors=True)
@@ -41,6 +42,9 @@ class Settings(BaseSettings):
     url_seconds: int = 3600
     lease_seconds: int = 24 * 3600
     collect_seconds: float = 3600
+    private_addresses: bool = False
+    slack_url: str = "https://slack.com/api"
+    notify_backoff_seconds: float = 5
 
     @classmethod
     def read(cls, **given: Any) -> Settings:
@@ -68,6 +72,8 @@ class Settings(BaseSettings):
             settings.org_approval = "auto"
         if "executor" not in settings.model_fields_set:
             settings.executor = "local"
+        if "private_addresses" not in settings.model_fields_set:
+            settings.private_addresses = True
         return settings
 
     @property
