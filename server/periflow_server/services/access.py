@@ -54,6 +54,28 @@ def job_access(
     return ProjectAccess(project.id, project.organization_id, "", Role.JOB, identity.job_id)
 
 
+def require_own(access: ProjectAccess, owner_id: str, anyones: Action) -> None:
+    """Let through who made a thing, and those who may do this with the things of anybody.
+
+    Args:
+        owner_id: The user who made it.
+        anyones: The action that is needed for what others made.
+
+    Raises:
+        ForbiddenError: somebody else made it (``not_yours``).
+    """
+    if access.user_id and access.user_id == owner_id:
+        return
+    if not is_allowed(access.role, anyones):
+        raise ForbiddenError(
+            f"Somebody else made this, and your role here ({access.role}) does not allow "
+            f"{anyones}.",
+            code="not_yours",
+            hint="Ask who made it, or a maintainer of the project.",
+            data={"role": str(access.role), "action": str(anyones)},
+        )
+
+
 def project_not_found() -> NotFoundError:
     """The answer to everybody outside."""
     return NotFoundError(
