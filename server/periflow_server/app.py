@@ -1,8 +1,9 @@
 """The control plane as an ASGI application.
 
 A module of ``routes/`` has a ``router``; name it in ``_ROUTES``. What routes and threads share is
-on ``app.state``: ``settings``, ``database``, ``store``, ``wake`` (an Event the scheduler waits on:
-set it when there is work) and ``closing`` (an Event: set when the server ends; long waits return).
+on ``app.state``: ``settings``, ``database``, ``store``, ``vault``, ``wake`` (an Event the scheduler
+waits on: set it when there is work) and ``closing`` (an Event: set when the server ends; long waits
+return).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from periflow_server.db.base import Database
 from periflow_server.db.schema import prepare_schema
 from periflow_server.middleware import RequestMiddleware
 from periflow_server.scheduler import Scheduler
+from periflow_server.services.vault import Vault
 from periflow_server.settings import Settings
 from periflow_server.storage.store import Store
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.store = Store(settings.storage_dir)
+    app.state.vault = Vault.of(settings)
     app.state.wake = threading.Event()
     app.state.closing = threading.Event()
     problems.install(app)

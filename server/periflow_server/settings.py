@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     database_url: str | None = None
     storage_url: str | None = None
     secret_key: str | None = Field(default=None, repr=False, min_length=32)
+    old_secret_keys: str | None = Field(default=None, repr=False)
     org_approval: Literal["manual", "auto"] = "manual"
     executor: Literal["local", "none"] = "none"
     embedded: bool = False
@@ -87,10 +88,15 @@ class Settings(BaseSettings):
         """The secret all signatures derive from: hex is taken as bytes, other text as it is."""
         if not self.secret_key:
             raise UsageError("The server has no key.", hint=f"Set {_PREFIX}SECRET_KEY.")
-        try:
-            return bytes.fromhex(self.secret_key)
-        except ValueError:
-            return self.secret_key.encode()
+        return _key_bytes(self.secret_key)
+
+    @property
+    def old_keys(self) -> list[bytes]:
+        """The secrets of before, or of a server that is newer, that sealed texts are opened with.
+
+        Commas or white space separate them in ``OLD_SECRET_KEYS``.
+        """
+        return [_key_bytes(text) for text in (self.old_secret_keys or "").replace(",", " ").split()]
 
     @property
     def database(self) -> str:
@@ -108,3 +114,10 @@ class Settings(BaseSettings):
     def outbox_dir(self) -> Path:
         """Where mail is put when there is no mail server."""
         return self.data_dir.absolute() / "outbox"
+
+
+def _key_bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return text.encode()

@@ -32,6 +32,7 @@ from periflow_server.services import access, idempotency, token
 from periflow_server.services.access import ProjectAccess
 from periflow_server.services.organization import OrganizationAccess, member_access
 from periflow_server.services.token import AttemptIdentity
+from periflow_server.services.vault import Vault
 from periflow_server.settings import Settings
 from periflow_server.storage.store import Store
 
@@ -68,6 +69,11 @@ async def _store(request: Request) -> Store:
     return store
 
 
+async def _vault(request: Request) -> Vault:
+    vault: Vault = request.app.state.vault
+    return vault
+
+
 async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
@@ -87,6 +93,7 @@ RawBody = Annotated[bytes, Depends(_body)]
 """The body as it came, of any content type; name it after the access, which is then asked first."""
 Db = Annotated[Database, Depends(_database)]
 CurrentStore = Annotated[Store, Depends(_store)]
+CurrentVault = Annotated[Vault, Depends(_vault)]
 BaseUrl = Annotated[str, Depends(_base_url)]
 CurrentSettings = Annotated[Settings, Depends(_settings)]
 
