@@ -25,5 +25,5 @@ fi
 "$python" -m venv "${options[@]}" .venv
 echo "Installing into .venv ..."
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c "$constraints" \
-    -e '.[dev]' -e ./cli -e ./server
+    -e '.[dev]' -e ./cli -e './server[postgresql]'
 touch .venv/.installed

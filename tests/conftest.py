@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgresql_cluster import PostgresqlCluster, programs
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
@@ -85,6 +86,12 @@ class ServerProcess:
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
+
+    @property
+    def database_url(self) -> str:
+        """The address of its database, for tests that look behind the API."""
+        kept = f"sqlite:///{self.data_dir / 'periflow.db'}"
+        return self.variables.get("PERIFLOW_SERVER_DATABASE_URL", kept)
 
     @property
     def pid(self) -> int:
@@ -213,6 +220,23 @@ def server_class() -> type[ServerProcess]:
     return ServerProcess
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlCluster]:
+    """A PostgreSQL of this test process; ``create()`` gives the address of a new database."""
+    bin_dir = programs()
+    if bin_dir is None:
+        pytest.skip("PostgreSQL's initdb is missing: run scripts/install-debian-packages.sh")
+    cluster = PostgresqlCluster(bin_dir)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def new_database() -> Callable[[], dict[str, str]]:
+    """The variables that give a new server its database: none, it keeps one in its home."""
+    return dict
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for the tests of a module; do not stop it."""
@@ -223,7 +247,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+def start_server(
+    tmp_path: Path, new_database: Callable[[], dict[str, str]]
+) -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers for one test: ``start_server(VARIABLE="value")``.
 
     Optionally with ``name=`` of its home and ``is_embedded=False``.
@@ -231,7 +257,8 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     started: list[ServerProcess] = []
 
     def _start(name: str = "home", *, is_embedded: bool = True, **variables: str) -> ServerProcess:
-        process = ServerProcess(tmp_path / name, variables, is_embedded=is_embedded)
+        given = {**new_database(), **variables}
+        process = ServerProcess(tmp_path / name, given, is_embedded=is_embedded)
         started.append(process)
         process.start()
         return process

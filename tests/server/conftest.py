@@ -1,9 +1,13 @@
-"""The server's database, keys and chunks, for tests that look behind the API."""
+"""The server's database, keys and chunks, for tests that look behind the API.
+
+Every test that uses a server or a database runs on SQLite and on PostgreSQL, except those marked
+``sqlite``: they are about the file itself.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,12 +22,43 @@ if TYPE_CHECKING:
     from conftest import Client, ServerProcess
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "database_kind" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("sqlite")
+        kinds = ["sqlite"] if only else ["sqlite", "postgresql"]
+        metafunc.parametrize("database_kind", kinds, scope="session")
+
+
+@pytest.fixture(scope="session")
+def new_database_url(
+    database_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], str]:
+    """Gives the address of a new database without any tables."""
+    if database_kind == "sqlite":
+        return lambda: f"sqlite:///{tmp_path_factory.mktemp('database') / 'periflow.db'}"
+    cluster = request.getfixturevalue("postgresql")
+    return lambda: str(cluster.create(template=None))
+
+
+@pytest.fixture(scope="session")
+def new_database(
+    database_kind: str, request: pytest.FixtureRequest
+) -> Callable[[], dict[str, str]]:
+    """The variables that give a new server its database."""
+    if database_kind == "sqlite":
+        return dict
+    cluster = request.getfixturevalue("postgresql")
+    return lambda: {"PERIFLOW_SERVER_DATABASE_URL": cluster.create()}
+
+
 @pytest.fixture(scope="session")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, server_class: type[ServerProcess]
+    tmp_path_factory: pytest.TempPathFactory,
+    server_class: type[ServerProcess],
+    new_database: Callable[[], dict[str, str]],
 ) -> Iterator[ServerProcess]:
     """One server for all tests of this folder that leave it running; no jobs are run on it."""
-    process = server_class(tmp_path_factory.mktemp("server") / "home")
+    process = server_class(tmp_path_factory.mktemp("server") / "home", new_database())
     process.start()
     yield process
     process.close()
@@ -33,7 +68,7 @@ def server(
 def database(server: ServerProcess) -> Iterator[Database]:
     """The running server's database, opened by this process as well."""
     import_tables()
-    opened = Database(f"sqlite:///{server.data_dir / 'periflow.db'}")
+    opened = Database(server.database_url)
     yield opened
     opened.close()
 

@@ -26,9 +26,15 @@ def prepare_schema(database: Database) -> None:
     Raises:
         UsageError: a newer version, or something else, has written this database.
     """
-    revision = current_revision(database)
-    if revision == HEAD:
+    if current_revision(database) == HEAD:
         return
+    with database.preparation():
+        _prepare(database, current_revision(database))
+
+
+def _prepare(database: Database, revision: str | None) -> None:
+    if revision == HEAD:
+        return  # another server was faster
     if revision is None:
         _create(database)
     elif revision in REVISIONS:

@@ -163,10 +163,14 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def manual_server(tmp_path_factory: pytest.TempPathFactory, server_type: Any) -> Iterator[Any]:
+def manual_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    server_type: Any,
+    new_database: Callable[[], dict[str, str]],
+) -> Iterator[Any]:
     """A server for the tests of a module that places jobs and starts nothing."""
     home = tmp_path_factory.mktemp("manual") / "home"
-    process = server_type(home, {"PERIFLOW_SERVER_EXECUTOR": "none"})
+    process = server_type(home, {**new_database(), "PERIFLOW_SERVER_EXECUTOR": "none"})
     process.start()
     yield process
     process.close()

@@ -132,7 +132,7 @@ def _watch_until_lost(desk: Any, number: int, monkeypatch: pytest.MonkeyPatch) -
     """A second scheduler on the same database, with little patience."""
     monkeypatch.setattr(scheduler, "ATTACHED_LEASE_SECONDS", 0.1)
     import_tables()
-    database = Database(f"sqlite:///{desk.server.data_dir / 'periflow.db'}")
+    database = Database(desk.server.database_url)
     settings = Settings(data_dir=desk.server.data_dir, executor="none")
     watcher = Scheduler(database, Store(desk.server.data_dir / "storage"), settings)
     watch: Callable[[], None] = watcher._watch
