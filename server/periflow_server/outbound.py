@@ -204,7 +204,9 @@ def _exchange(
             text += piece
             if len(text) >= _MOST_BYTES:
                 break
-        given = {name.decode("latin-1").lower(): v.decode("latin-1") for name, v in response.headers}
+        given = {
+            name.decode("latin-1").lower(): v.decode("latin-1") for name, v in response.headers
+        }
         return Answer(response.status, given, text[:_MOST_BYTES])
 
 

@@ -13,6 +13,7 @@ from periflow_server.db.job import Job, JobRow
 from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
 from periflow_server.services import job as jobs
+from periflow_server.services.announcement import note_change
 from periflow_server.services.token import AttemptIdentity, issue_job_token, revoke_job_tokens
 
 VM = "attached"
@@ -109,7 +110,7 @@ def _create(session: Session, project_id: str, user_id: str, body: m.AttachedJob
     session.add(Node(attempt_id=attempt.id, rank=0, folder="", hostname=body.hostname))
     username = session.get_one(User, user_id).username
     message = f"A run on {body.hostname} was attached by {username}; its output stays there."
-    add_event(session, job.id, "running", message, attempt=1)
+    note_change(session, job, "running", message, attempt=1)
     session.flush()
     return job, username
 
@@ -132,4 +133,4 @@ def _revive(session: Session, job: Job, attempt: Attempt) -> None:
     attempt.reason = job.reason = None
     attempt.finished_at = job.finished_at = None
     message = "The agent is heard of again; the run goes on."
-    add_event(session, job.id, "running", message, attempt=attempt.number)
+    note_change(session, job, "running", message, attempt=attempt.number)

@@ -14,6 +14,7 @@ from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job
+from periflow_server.services.announcement import note_change
 from periflow_server.services.token import AttemptIdentity, revoke_job_tokens
 
 Lost = Literal["preempted", "node-lost"]
@@ -82,7 +83,7 @@ def succeed(session: Session, job: Job, attempt: Attempt) -> None:
     if job.step is not None:
         of_total = f" of {job.total_steps}" if job.total_steps else ""
         message = f"The command exited with code 0 after step {job.step}{of_total}."
-    add_event(session, job.id, "success", message, attempt=attempt.number)
+    note_change(session, job, "success", message, attempt=attempt.number)
 
 
 def fail(
@@ -91,7 +92,7 @@ def fail(
     """The attempt failed, and the job with it."""
     _end(session, attempt, "failed", reason, exit_code)
     _end_job(job, "failed", reason, exit_code)
-    add_event(session, job.id, "failed", f"The job failed: {reason}.", attempt=attempt.number)
+    note_change(session, job, "failed", f"The job failed: {reason}.", attempt=attempt.number)
 
 
 def stop(session: Session, job: Job, attempt: Attempt, exit_code: int | None = None) -> None:
@@ -99,7 +100,7 @@ def stop(session: Session, job: Job, attempt: Attempt, exit_code: int | None = N
     reason = "stopped on request"
     _end(session, attempt, "stopped", reason, exit_code)
     _end_job(job, "stopped", reason, exit_code)
-    add_event(session, job.id, "stopped", "The job was stopped.", attempt=attempt.number)
+    note_change(session, job, "stopped", "The job was stopped.", attempt=attempt.number)
 
 
 def lose(
@@ -116,14 +117,14 @@ def lose(
     next one begins at once.
     """
     _end(session, attempt, status, reason, exit_code)
-    add_event(session, job.id, status, f"{reason[:1].upper()}{reason[1:]}.", attempt=attempt.number)
+    note_change(session, job, status, f"{reason[:1].upper()}{reason[1:]}.", attempt=attempt.number)
     session.flush()
     restart = JobSpec.model_validate(job.spec).restart
     is_free = status == "preempted" and attempt.noticed_at is not None
     counted = attempt.number - noticed_preemptions(session, job.id)
     if job.status == "stopping":
         _end_job(job, "stopped", f"stopped on request; {reason}", exit_code)
-        add_event(session, job.id, "stopped", "The job was stopped.", attempt=attempt.number)
+        note_change(session, job, "stopped", "The job was stopped.", attempt=attempt.number)
     elif status not in restart.on or (counted >= restart.max_attempts and not is_free):
         is_used_up = status in restart.on
         _give_up(session, job, attempt, f"{status}: {reason}", counted if is_used_up else None)
@@ -146,14 +147,14 @@ def _enter(session: Session, job: Job, attempt: Attempt, status: str, message: s
     if job.status != "stopping":
         job.status = status
         job.reason = None
-    add_event(session, job.id, status, message, attempt=attempt.number)
+    note_change(session, job, status, message, attempt=attempt.number)
 
 
 def _give_up(session: Session, job: Job, attempt: Attempt, why: str, counted: int | None) -> None:
     if counted is not None:
         why = f"{why}; this was attempt {counted} of {counted}, preemptions apart"
     _end_job(job, "failed", why, None)
-    add_event(session, job.id, "failed", f"The job failed: {why}.", attempt=attempt.number)
+    note_change(session, job, "failed", f"The job failed: {why}.", attempt=attempt.number)
 
 
 def _wait_again(session: Session, job: Job, attempt: Attempt, backoff_seconds: float) -> None:

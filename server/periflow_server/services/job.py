@@ -17,6 +17,7 @@ from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
 from periflow_server.services import checkpoint
 from periflow_server.services.agent import GRACE_SECONDS
+from periflow_server.services.announcement import note_change
 from periflow_server.services.attempt import LOG_TAIL_LINES
 from periflow_server.services.dataset import dataset_named
 from periflow_server.services.logpage import LogReader
@@ -207,7 +208,7 @@ def stop(session: Session, row: JobRow, *, now: bool = False) -> m.Job:
     if job.status == "waiting":
         job.status, job.reason = "stopped", "stopped on request"
         job.finished_at = utcnow()
-        add_event(session, job.id, "stopped", "The job was stopped while it waited.")
+        note_change(session, job, "stopped", "The job was stopped while it waited.")
         return present(row)
     is_second = job.status == "stopping"
     attempt = newest_attempt(session, job.id)

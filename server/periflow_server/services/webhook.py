@@ -1,4 +1,4 @@
-"""Signed webhooks, in the form of Standard Webhooks: receivers check them with any library of it."""
+"""Signed webhooks, in the form of Standard Webhooks, which receivers have libraries for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import json
 import secrets
 from collections.abc import Mapping
 from typing import Any
+
+from periflow_server.services.vault import Vault
 
 _PREFIX = "whsec_"
 
@@ -40,3 +42,14 @@ def signed(
         "Webhook-Signature": f"v1,{base64.b64encode(digest).decode()}",
     }
     return headers, body
+
+
+def seal_address(vault: Vault, notification_id: str, url: str, secret: str) -> str:
+    """An address and its secret as they are kept."""
+    return vault.seal(notification_id, json.dumps({"url": url, "secret": secret}).encode())
+
+
+def open_address(vault: Vault, notification_id: str, sealed: str) -> tuple[str, str]:
+    """The address and the secret of a webhook."""
+    document = json.loads(vault.open(notification_id, sealed))
+    return document["url"], document["secret"]

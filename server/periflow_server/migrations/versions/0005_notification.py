@@ -39,7 +39,9 @@ def upgrade() -> None:
             ["user_id"], ["users.id"], name=op.f("fk_notifications_user_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
-        sa.UniqueConstraint("project_id", "target", name=op.f("uq_notifications_project_id_target")),
+        sa.UniqueConstraint(
+            "project_id", "target", name=op.f("uq_notifications_project_id_target")
+        ),
     )
     op.create_index(op.f("ix_notifications_credential_id"), "notifications", ["credential_id"])
     _create_deliveries()
