@@ -65,7 +65,7 @@ def _wire(project: db.Project, role: Role) -> m.Project:
             "id": project.id,
             "name": project.name,
             "organization_id": project.organization_id,
-            "role": role.value,
+            "role": "admin" if role is Role.OWNER else role.value,
             "created_at": project.created_at,
         }
     )
