@@ -20,6 +20,7 @@ from periflow_server.collector import Collector
 from periflow_server.db.base import Database
 from periflow_server.db.schema import prepare_schema
 from periflow_server.middleware import RequestMiddleware
+from periflow_server.notifier import Notifier
 from periflow_server.scheduler import Scheduler
 from periflow_server.services.vault import Vault
 from periflow_server.settings import Settings
@@ -38,6 +39,7 @@ _ROUTES = (
     "log",
     "metric",
     "checkpoint",
+    "notification",
     "agent",
 )
 
@@ -86,10 +88,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scheduler.start()
     collector = Collector(state.database, state.store, state.settings)
     collector.start()
+    notifier = Notifier(state.database, state.settings)
+    notifier.start()
     try:
         yield
     finally:
         state.closing.set()
+        notifier.stop()
         collector.stop()
         scheduler.stop()
         state.database.close()
