@@ -79,10 +79,8 @@ class Permission:
     @property
     def roles(self) -> tuple[Role, ...]:
         """The roles of people who may do it."""
-        if self.scope == "organization":
-            ladder = ORGANIZATION_ROLES
-        else:
-            ladder = (*PROJECT_ROLES, Role.OWNER)
+        in_projects = (*PROJECT_ROLES, Role.OWNER)
+        ladder = ORGANIZATION_ROLES if self.scope == "organization" else in_projects
         return ladder[ladder.index(self.least) :]
 
 
