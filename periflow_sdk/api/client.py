@@ -9,12 +9,14 @@ from periflow_sdk.api.calls.dataset import DatasetCalls
 from periflow_sdk.api.calls.job import JobCalls
 from periflow_sdk.api.calls.notification import NotificationCalls
 from periflow_sdk.api.calls.organization import OrganizationCalls
+from periflow_sdk.api.calls.project import ProjectCalls
 from periflow_sdk.api.calls.snapshot import SnapshotCalls
 
 
 class ApiClient(
     AccountCalls,
     OrganizationCalls,
+    ProjectCalls,
     SnapshotCalls,
     DatasetCalls,
     JobCalls,

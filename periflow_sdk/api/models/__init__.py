@@ -32,6 +32,13 @@ from periflow_sdk.api.models.checkpoint import (
     SaveType,
 )
 from periflow_sdk.api.models.dataset import Dataset, DatasetCreate
+from periflow_sdk.api.models.invitation import (
+    Invitation,
+    InvitationAccept,
+    InvitationCreate,
+    InvitationMail,
+    InvitationStatus,
+)
 from periflow_sdk.api.models.job import (
     TERMINAL_STATUSES,
     AttachedJob,
@@ -61,8 +68,23 @@ from periflow_sdk.api.models.notification import (
     SlackNotificationCreate,
     WebhookNotificationCreate,
 )
-from periflow_sdk.api.models.organization import Organization, OrganizationCreate
-from periflow_sdk.api.models.project import Project, ProjectCreate
+from periflow_sdk.api.models.organization import (
+    Organization,
+    OrganizationCreate,
+    OrganizationMember,
+    OrganizationRole,
+    OrganizationStatus,
+    Permission,
+    RoleChange,
+    Usage,
+)
+from periflow_sdk.api.models.project import (
+    Project,
+    ProjectCreate,
+    ProjectMember,
+    ProjectMemberAdd,
+    ProjectRole,
+)
 from periflow_sdk.api.models.server import ServerInfo
 from periflow_sdk.api.models.snapshot import (
     ChunkLocation,
@@ -108,6 +130,11 @@ __all__ = [
     "GitState",
     "Gpu",
     "Hash",
+    "Invitation",
+    "InvitationAccept",
+    "InvitationCreate",
+    "InvitationMail",
+    "InvitationStatus",
     "Job",
     "JobCreate",
     "JobDetail",
@@ -126,14 +153,22 @@ __all__ = [
     "NotificationSecret",
     "Organization",
     "OrganizationCreate",
+    "OrganizationMember",
+    "OrganizationRole",
+    "OrganizationStatus",
     "Password",
     "PendingSignup",
+    "Permission",
     "PreemptRequest",
     "Project",
     "ProjectCreate",
+    "ProjectMember",
+    "ProjectMemberAdd",
+    "ProjectRole",
     "RefreshRequest",
     "Rendezvous",
     "RestorePoint",
+    "RoleChange",
     "SaveType",
     "ServerInfo",
     "Session",
@@ -143,6 +178,7 @@ __all__ = [
     "SlackNotificationCreate",
     "Snapshot",
     "SyncRequest",
+    "Usage",
     "User",
     "VmType",
     "WebhookNotificationCreate",
