@@ -1,4 +1,4 @@
-"""Organizations: made, listed, and who may do what in them."""
+"""Organizations: made, listed, deleted, and who may do what in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, ForbiddenError, NotFoundError
 from periflow_server.db import organization as db
-from periflow_server.db.base import Session
+from periflow_server.db.base import Session, utcnow
+from periflow_server.db.deletion import hide_organization, unfinished_jobs
 from periflow_server.permissions import Action, Role, is_allowed
 from periflow_server.settings import Settings
 
@@ -21,6 +22,12 @@ class OrganizationAccess:
     role: Role
 
 
+_UNAPPROVED = frozenset(
+    {Action.ORGANIZATION_READ, Action.ORGANIZATION_LEAVE, Action.ORGANIZATION_DELETE}
+)
+"""What can be done in an organization that no administrator has approved."""
+
+
 def member_access(
     session: Session, organization_id: str, user_id: str, action: Action
 ) -> OrganizationAccess:
@@ -28,7 +35,8 @@ def member_access(
 
     Raises:
         NotFoundError: the organization does not exist for him.
-        ForbiddenError: he is in it without this right.
+        ForbiddenError: he is in it without this right, or it cannot be used (yet):
+            ``organization_staged``, ``organization_refused``.
     """
     row = db.organization_of_member(session, organization_id, user_id)
     if row is None:
@@ -37,14 +45,33 @@ def member_access(
             code="organization_not_found",
             hint="Run `pf org list`.",
         )
-    role = Role(row[1])
+    organization, role = row[0], Role(row[1])
     if not is_allowed(role, action):
         raise ForbiddenError(
             f"Your role in the organization ({role}) does not allow this ({action}).",
             hint="Ask an owner of the organization.",
             data={"role": str(role), "action": str(action)},
         )
+    if action not in _UNAPPROVED:
+        _require_approved(organization)
     return OrganizationAccess(organization_id, user_id, role)
+
+
+def _require_approved(organization: db.Organization) -> None:
+    name = organization.name
+    if organization.status == "staged":
+        raise ForbiddenError(
+            f"Organization {name} is staged: it waits for the approval of an administrator.",
+            code="organization_staged",
+            hint=f"An administrator approves it with `pf-server admin approve-org {name}`.",
+        )
+    if organization.status == "refused":
+        why = f": {organization.refusal.rstrip('.')}" if organization.refusal else ""
+        raise ForbiddenError(
+            f"Organization {name} was refused by an administrator{why}.",
+            code="organization_refused",
+            hint=f"Ask the administrator, or run `pf org delete {name}`.",
+        )
 
 
 def create_organization(
@@ -66,7 +93,26 @@ def create_organization(
     session.add(organization)
     session.flush()
     session.add(db.Membership(organization_id=organization.id, user_id=user_id, role="owner"))
-    return _wire(organization, "owner")
+    return wire(organization, "owner")
+
+
+def delete_organization(session: Session, access: OrganizationAccess) -> None:
+    """Delete an organization with all its projects; what they had goes in the background.
+
+    Raises:
+        ConflictError: jobs of it have not ended (``organization_busy``).
+    """
+    organization = db.locked_organization(session, access.organization_id)
+    busy = unfinished_jobs(session, organization_id=organization.id)
+    if busy:
+        project, number = busy[0]
+        raise ConflictError(
+            f"Organization {organization.name} has {counted(len(busy), 'job')} that "
+            "did not end yet.",
+            code="organization_busy",
+            hint=f"Wait for them, or stop them: in project {project}, `pf job stop {number}`.",
+        )
+    hide_organization(session, organization, utcnow())
 
 
 def organizations(
@@ -74,15 +120,21 @@ def organizations(
 ) -> tuple[list[m.Organization], str | None]:
     """The user's organizations by name, and the cursor of what follows."""
     rows = db.organizations_of(session, user_id, after=cursor, limit=limit + 1)
-    items = [_wire(organization, role) for organization, role in rows[:limit]]
+    items = [wire(organization, role) for organization, role in rows[:limit]]
     return items, items[-1].name if len(rows) > limit else None
 
 
-def _wire(organization: db.Organization, role: db.OrganizationRole) -> m.Organization:
+def counted(count: int, noun: str) -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def wire(organization: db.Organization, role: db.OrganizationRole) -> m.Organization:
     return m.Organization(
         id=organization.id,
         name=organization.name,
         status=organization.status,
         role=role,
         created_at=organization.created_at,
+        refusal=organization.refusal,
     )
