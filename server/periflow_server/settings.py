@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,7 +29,8 @@ class Settings(BaseSettings):
     port: int = 8080
     public_url: str | None = None
     data_dir: Path = Path("periflow-server")
-    database_url: str | None = None
+    database_url: str | None = Field(default=None, repr=False)
+    database_connections: int = Field(default=20, ge=2)
     storage_url: str | None = None
     secret_key: str | None = Field(default=None, repr=False, min_length=32)
     old_secret_keys: str | None = Field(default=None, repr=False)
@@ -40,11 +42,20 @@ class Settings(BaseSettings):
     refresh_leeway_seconds: int = 20
     signup_seconds: int = 1800
     signup_attempts: int = 5
+    smtp_url: str | None = Field(default=None, repr=False)
+    mail_from: str | None = None
+    mail_backoff_seconds: float = 5
     url_seconds: int = 3600
     lease_seconds: int = 24 * 3600
     collect_seconds: float = 3600
     private_addresses: bool = False
     slack_url: str = "https://slack.com/api"
+    slack_hooks_url: str = "https://hooks.slack.com/"
+    wandb_url: str = "https://api.wandb.ai"
+    s3_url: str | None = None
+    azure_blob_url: str = "https://{account}.blob.core.windows.net"
+    gcs_url: str = "https://storage.googleapis.com"
+    google_token_url: str = "https://oauth2.googleapis.com/token"
     notify_backoff_seconds: float = 5
 
     @classmethod
@@ -109,6 +120,12 @@ class Settings(BaseSettings):
         if self.storage_url and self.storage_url.startswith("file://"):
             return Path(self.storage_url.removeprefix("file://"))
         return self.data_dir.absolute() / "storage"
+
+    @property
+    def mail_sender(self) -> str:
+        """Whom mail comes from: ``MAIL_FROM``, or periflow@ the host of the server."""
+        host = urlsplit(self.url).hostname or "localhost"
+        return self.mail_from or f"PeriFlow <periflow@{host}>"
 
     @property
     def outbox_dir(self) -> Path:

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from sqlalchemy import DateTime, Dialect, MetaData, Select, func, inspect, select
 from sqlalchemy.engine import Connection
@@ -29,7 +29,17 @@ from sqlalchemy.types import TypeDecorator
 
 from periflow_server.db.engine import WRITE, parse_url, postgresql_engine, sqlite_engine
 
-__all__ = ["Base", "Database", "Session", "UtcDateTime", "claim", "lock", "new_id", "utcnow"]
+__all__ = [
+    "Base",
+    "Database",
+    "Session",
+    "UtcDateTime",
+    "after_commit",
+    "claim",
+    "lock",
+    "new_id",
+    "utcnow",
+]
 
 _SCHEMA_LOCK = 0x7066_0001
 R = TypeVar("R", bound="Base")
@@ -97,10 +107,23 @@ def lock(session: Session, row: R) -> R:
     return session.scalars(query).one()
 
 
-def claim(query: Select[*Ts]) -> Select[*Ts]:
-    """The query for the rows that no other transaction holds: they are ours until the end."""
-    held = query.with_for_update(skip_locked=True, key_share=True)
+def claim(query: Select[*Ts], *, to_delete: bool = False) -> Select[*Ts]:
+    """The query for the rows that no other transaction holds: they are ours until the end.
+
+    Args:
+        to_delete: Nor may others begin to refer to them.
+    """
+    held = query.with_for_update(skip_locked=True, key_share=not to_delete)
     return held.execution_options(populate_existing=True)
+
+
+def after_commit(session: Session, call: Callable[[], None]) -> None:
+    """Have something done once this transaction is committed, and never if it is not.
+
+    Args:
+        call: May open a transaction of its own; raises nothing.
+    """
+    session.info.setdefault("after_commit", []).append(call)
 
 
 class Database:
@@ -117,6 +140,8 @@ class Database:
     def __init__(self, url: str, connections: int = 20) -> None:
         parsed = parse_url(url)
         self.url = url
+        self.info: dict[str, Any] = {}
+        """What every session of it carries along in its own ``info``."""
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.engine = (
             sqlite_engine(parsed) if self.is_sqlite else postgresql_engine(parsed, connections)
@@ -143,8 +168,11 @@ class Database:
         Keep it short: on SQLite nobody else writes meanwhile. On PostgreSQL others do: see
         :func:`lock`. Never open one inside another.
         """
-        with self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
+        session = Session(self._writing, expire_on_commit=False, info=dict(self.info))
+        with self._turn, session, session.begin():
             yield session
+        for call in session.info.pop("after_commit", ()):
+            call()
 
     @contextmanager
     def preparation(self) -> Iterator[None]:

@@ -11,8 +11,9 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, InvalidRequestError, LoginRequiredError
 from periflow_server.db import user as db
 from periflow_server.db.base import Database, Session, utcnow
-from periflow_server.mail import code_message, put_in_outbox
+from periflow_server.letter import code_message
 from periflow_server.services import token
+from periflow_server.services.mail import queue_mail
 from periflow_server.services.password import hash_password, is_password
 from periflow_server.settings import Settings
 
@@ -42,7 +43,7 @@ def sign_up(
     )
     session.merge(signup)
     message = code_message(body.email, body.name, code, max(1, settings.signup_seconds // 60))
-    put_in_outbox(settings.outbox_dir, message)
+    queue_mail(session, message)
     return m.PendingSignup.model_validate(signup)
 
 
