@@ -50,12 +50,13 @@ class Notifier:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
-        tidied = 0.0
+        tidied: float | None = None
         while not self._closing.is_set():
             self._free.clear()
             try:
-                if time.monotonic() - tidied > _TIDY_SECONDS or not tidied:
-                    self._tidy()
+                if tidied is None or time.monotonic() - tidied > _TIDY_SECONDS:
+                    # SQLite has one server: at its start what was taken is nobody's.
+                    self._tidy(is_alone=tidied is None and self._database.is_sqlite)
                     tidied = time.monotonic()
                 self._round()
                 self._failure = ""
@@ -65,9 +66,9 @@ class Notifier:
                 self._failure = repr(error)
             self._free.wait(_POLL_SECONDS)
 
-    def _tidy(self) -> None:
+    def _tidy(self, *, is_alone: bool) -> None:
         with self._database.write() as session:
-            settled = delivery.tidy(session)
+            settled = delivery.tidy(session, is_alone=is_alone)
         if settled:
             logger.warning("%d notifications were being sent when a server ended", settled)
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
+from periflow_server.db.base import Base, UtcDateTime, claim, new_id, utcnow
 from periflow_server.db.job import Job
 from periflow_server.db.user import User
 
@@ -170,17 +170,21 @@ def claim_due(
         .where(Delivery.status == "waiting", Delivery.next_try_at <= now)
         .order_by(Delivery.next_try_at, Delivery.created_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
     )
     if besides:
         query = query.where(Delivery.project_id.not_in(besides))
-    return list(session.scalars(query))
+    return list(session.scalars(claim(query)))
+
+
+def held_delivery(session: Session, delivery_id: str) -> Delivery | None:
+    """A message that nobody else changes until the transaction ends."""
+    return session.get(Delivery, delivery_id, with_for_update=True)
 
 
 def claimed_before(session: Session, moment: datetime) -> list[Delivery]:
     """Messages that somebody took so long ago that he must be gone."""
     query = select(Delivery).where(Delivery.status == "sending", Delivery.claimed_at < moment)
-    return list(session.scalars(query.with_for_update(skip_locked=True)))
+    return list(session.scalars(claim(query)))
 
 
 def forget_deliveries(session: Session, before: datetime) -> int:

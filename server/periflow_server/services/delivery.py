@@ -57,7 +57,7 @@ def claim(session: Session, *, most: int, besides: Collection[str]) -> list[Deli
 
 def settle(session: Session, delivery_id: str, outcome: Outcome, backoff_seconds: float) -> None:
     """Keep what became of a message; one that did not arrive waits for the next try."""
-    message = session.get(Delivery, delivery_id)
+    message = db.held_delivery(session, delivery_id)
     if message is None:  # its rule was deleted meanwhile
         return
     message.error = outcome.error[:_LONGEST_ERROR] if outcome.error else None
@@ -74,9 +74,14 @@ def settle(session: Session, delivery_id: str, outcome: Outcome, backoff_seconds
         _complain(session, message)
 
 
-def tidy(session: Session) -> int:
-    """Settle what a server that is gone had taken, forget what is old; how many were settled."""
-    abandoned = db.claimed_before(session, utcnow() - _TAKEN_FOR)
+def tidy(session: Session, *, is_alone: bool = False) -> int:
+    """Settle what a server that is gone had taken, forget what is old; how many were settled.
+
+    Args:
+        is_alone: No server sends anything now, so nothing that was taken has to be waited for.
+    """
+    taken_for = timedelta(0) if is_alone else _TAKEN_FOR
+    abandoned = db.claimed_before(session, utcnow() - taken_for)
     for message in abandoned:
         if message.kind == "email":  # a mail is queued in the transaction that settles it
             message.status, message.next_try_at = "waiting", utcnow()
