@@ -22,11 +22,11 @@ from periflow_server import __version__, embedded
 if TYPE_CHECKING:
     from periflow_server.settings import Settings
 
-_EXIT_CODES = {"server_running": 3, "usage": 2}
+_EXIT_CODES = {"server_running": 3, "database_in_use": 3, "usage": 2}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, serve, exit. Exit code 3: another server holds the folder."""
+    """Parse the command line, serve, exit. Exit code 3: another server has folder or database."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser(given).parse_args(given)
     try:
@@ -104,9 +104,11 @@ def _serve(options: argparse.Namespace) -> int:
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if settings.secret_key is None:
         settings.secret_key = embedded.load_key(settings.data_dir)
-    bound = embedded.listen_socket(settings.data_dir, settings.host, settings.port)
-    settings.port = bound.getsockname()[1]
-    return _run(settings, bound)
+    hint = "Stop it, or give this one a PERIFLOW_SERVER_DATA_DIR of its own."
+    with embedded.hold_folder(settings.data_dir, hint):
+        bound = embedded.listen_socket(settings.data_dir, settings.host, settings.port)
+        settings.port = bound.getsockname()[1]
+        return _run(settings, bound)
 
 
 def _run(settings: Settings, bound: socket.socket) -> int:
@@ -115,10 +117,11 @@ def _run(settings: Settings, bound: socket.socket) -> int:
     def announce() -> None:
         embedded.announce(settings.data_dir, settings.url, __version__)
 
-    try:
-        return serve(settings, bound, announce)
-    finally:
-        embedded.withdraw(settings.data_dir)
+    with embedded.hold_database(settings.database):
+        try:
+            return serve(settings, bound, announce)
+        finally:
+            embedded.withdraw(settings.data_dir)
 
 
 if __name__ == "__main__":

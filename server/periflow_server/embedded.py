@@ -13,6 +13,7 @@ import random
 import re
 import secrets
 import socket
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -41,17 +42,44 @@ def take_data_dir(home: Path) -> tuple[Path, IO[str]]:
     data_dir = home.absolute() / "server"
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     refuse_network_file_system(data_dir, Path("/proc/self/mountinfo"))
-    lock = (data_dir / "server.lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
+    return data_dir, hold_folder(data_dir, "Run `pf server status`.")
+
+
+def hold_folder(data_dir: Path, hint: str) -> IO[str]:
+    """Take the lock of a data folder, held as long as the returned file is open.
+
+    Raises:
+        ConflictError: another server holds it (``server_running``).
+    """
+    lock = _hold(data_dir / "server.lock")
+    if lock is None:
+        message = f"A server is running already on {data_dir}."
+        raise ConflictError(message, code="server_running", hint=hint)
+    return lock
+
+
+def hold_database(url: str) -> AbstractContextManager[object]:
+    """Keep other servers from an SQLite database; PostgreSQL has room for several.
+
+    Raises:
+        UsageError: the database is on a network file system.
+        ConflictError: another server has it (``database_in_use``).
+    """
+    if not url.startswith("sqlite:///"):
+        return nullcontext()
+    file = Path(url.removeprefix("sqlite:///").partition("?")[0]).absolute()
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    refuse_network_file_system(file.parent, Path("/proc/self/mountinfo"))
+    # Not the file itself: closing it would take the locks away that SQLite has on it.
+    lock = _hold(file.with_name(f"{file.name}.lock"))
+    if lock is None:
         raise ConflictError(
-            f"A server is running already on {data_dir}.",
-            code="server_running",
-            hint="Run `pf server status`.",
-        ) from error
-    return data_dir, lock
+            f"Another server uses the database {file}; SQLite has room for one.",
+            code="database_in_use",
+            hint="Stop the other one, or give all of them one PostgreSQL: "
+            "PERIFLOW_SERVER_DATABASE_URL=postgresql://USER:PASSWORD@HOST/NAME.",
+        )
+    return lock
 
 
 def refuse_network_file_system(folder: Path, mountinfo: Path) -> None:
@@ -94,6 +122,15 @@ def load_key(data_dir: Path) -> str:
     return key
 
 
+def load_site(data_dir: Path) -> str:
+    """What this folder goes by in the database; made at the first call, stays when it moves."""
+    path = data_dir / "site"
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _replace(path, secrets.token_hex(16))
+    return path.read_text()
+
+
 def listen_socket(data_dir: Path, host: str, port: int | None) -> socket.socket:
     """Bind to the port given, else to the one kept in the folder, else to a free one (kept).
 
@@ -132,6 +169,16 @@ def announce(data_dir: Path, url: str, version: str) -> None:
 def withdraw(data_dir: Path) -> None:
     """Remove ``server.json``; whoever holds the lock may."""
     (data_dir / "server.json").unlink(missing_ok=True)
+
+
+def _hold(path: Path) -> IO[str] | None:
+    lock = path.open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock
 
 
 def _file_system(folder: str, table: str) -> str:

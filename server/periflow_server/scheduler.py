@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from periflow_server.db.attempt import Attempt, Node, live_nodes, lost_nodes, nodes_of
-from periflow_server.db.base import Database, Session
+from periflow_server.db.base import Database, Session, lock
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job
+from periflow_server.embedded import load_site
 from periflow_server.executors.local import LocalExecutor, prepare_node
 from periflow_server.executors.manual import ManualExecutor
 from periflow_server.services import attempt as attempts
@@ -25,8 +26,8 @@ from periflow_server.storage.store import Store
 POLL_SECONDS = 0.5
 LEASE_SECONDS = 90.0
 """An agent that lives and has not been heard of for so long hangs, and is replaced."""
-ATTACHED_LEASE_SECONDS = 600.0
-"""Nobody starts the agent of an attached run again: it is given so long to be heard of."""
+FOREIGN_LEASE_SECONDS = 600.0
+"""An agent that we cannot start again, of an attached run or of another server, has so long."""
 MOST_STARTS = 6
 """An agent that never came to run its command in so many starts does not come."""
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -64,6 +65,7 @@ class Scheduler:
         self._jobs_dir = settings.data_dir.absolute() / "jobs"
         self._executor = executor or _executor(settings)
         self._closing = False
+        self._site = site_of(database, settings)
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._heard: dict[str, tuple[datetime | None, float]] = {}
         self._not_before: dict[str, float] = {}
@@ -92,7 +94,7 @@ class Scheduler:
     def _end_lost(self) -> None:
         """End what attempts that were given up still run: the server may have died in between."""
         with self._database.read() as session:
-            lost = [self._jobs_dir / node.folder for node in lost_nodes(session)]
+            lost = [self._jobs_dir / node.folder for node in lost_nodes(session, self._site)]
         self._executor.stop(lost)
 
     def _try(self, work: Callable[[], None]) -> None:
@@ -112,7 +114,7 @@ class Scheduler:
             if not queue.has_waiting(session):
                 return
         with self._database.write() as session:
-            for placement in queue.place(session):
+            for placement in queue.place(session, self._site):
                 # The folder comes first: an attempt that is committed can always be started.
                 for node, token in placement.nodes:
                     prepare_node(self._jobs_dir / node.folder, token)
@@ -120,7 +122,7 @@ class Scheduler:
     def _watch(self) -> None:
         with self._database.read() as session:
             live = [node for node, _ in live_nodes(session)]
-        nodes = [node for node in live if node.folder]
+        nodes = [node for node in live if self._is_ours(node)]
         folders = {self._jobs_dir / node.folder: node for node in nodes}
         gone = self._executor.poll(folders)
         for folder, node in folders.items():
@@ -133,15 +135,18 @@ class Scheduler:
                 logger.warning("The agent in %s hangs; it is replaced", folder)
                 self._executor.stop([folder], keep_training=True)
         for node in live:
-            if not node.folder and self._is_silent(node):
-                self._lose_attached(node)
+            if not self._is_ours(node) and self._is_silent(node):
+                self._lose(node)
         self._forget({node.id for node in live})
 
-    def _lose_attached(self, node: Node) -> None:
+    def _is_ours(self, node: Node) -> bool:
+        """Whether our executor looks after the agent, not another server or its own user."""
+        return bool(node.folder) and node.site == self._site
+
+    def _lose(self, node: Node) -> None:
         with self._database.write() as session:
-            attempt = session.get_one(Attempt, node.attempt_id)
+            job, attempt = self._held(session, node)
             if attempt.status in attempts.LIVE:
-                job = session.get_one(Job, attempt.job_id)
                 reason = f"the agent on {node.hostname} was not heard of any more"
                 attempts.lose(session, job, attempt, "node-lost", reason)
 
@@ -151,14 +156,14 @@ class Scheduler:
         if now < self._not_before.get(node.id, 0.0):
             return
         with self._database.write() as session:
+            job, attempt = self._held(session, node)
             current = session.get_one(Node, node.id)
-            attempt = session.get_one(Attempt, node.attempt_id)
             if attempt.status not in attempts.LIVE or current.outcome is not None:
                 return
             lost = current.starts >= MOST_STARTS
             if lost:
                 gang = [self._jobs_dir / member.folder for member in nodes_of(session, attempt.id)]
-                self._give_up(session, attempt, current)
+                self._give_up(session, job, attempt, current)
             else:
                 self._note_start(session, attempt, current, now)
         if lost:
@@ -167,8 +172,13 @@ class Scheduler:
         else:
             self._start(folder)
 
-    def _give_up(self, session: Session, attempt: Attempt, node: Node) -> None:
-        job = session.get_one(Job, attempt.job_id)
+    def _held(self, session: Session, node: Node) -> tuple[Job, Attempt]:
+        """The job and the attempt of a node, which nobody else changes until the end."""
+        job_id = session.get_one(Attempt, node.attempt_id).job_id
+        job = lock(session, session.get_one(Job, job_id))
+        return job, session.get_one(Attempt, node.attempt_id, populate_existing=True)
+
+    def _give_up(self, session: Session, job: Job, attempt: Attempt, node: Node) -> None:
         reason = f"the agent of node {node.rank} ended {MOST_STARTS} times without a word"
         attempts.lose(session, job, attempt, "node-lost", reason)
 
@@ -193,7 +203,7 @@ class Scheduler:
         if node.id not in self._heard or last != node.heartbeat_at:
             self._heard[node.id] = (node.heartbeat_at, now)
             return False
-        if now - since < (LEASE_SECONDS if node.folder else ATTACHED_LEASE_SECONDS):
+        if now - since < (LEASE_SECONDS if self._is_ours(node) else FOREIGN_LEASE_SECONDS):
             return False
         self._heard[node.id] = (node.heartbeat_at, now)
         return True
@@ -202,6 +212,11 @@ class Scheduler:
         for memory in (self._heard, self._not_before):
             for node_id in memory.keys() - known:
                 memory.pop(node_id, None)
+
+
+def site_of(database: Database, settings: Settings) -> str:
+    """The name by which nodes remember the server whose executor started them."""
+    return "" if database.is_sqlite else load_site(settings.data_dir.absolute())
 
 
 def _executor(settings: Settings) -> Executor:

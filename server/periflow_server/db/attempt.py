@@ -46,8 +46,11 @@ class Attempt(Base):
 class Node(Base):
     """One node of an attempt: where its agent is and what it last said.
 
+    ``site`` is the server whose executor looks after the agent; on SQLite there is only one.
+
     ``starts`` counts how often the agent was started since it last ran its command. ``folder`` is
     empty where no executor started the agent: it came by itself, beside an attached run.
+    ``credentials_closed_at`` is when the agent had what it needs: none are given out after it.
     """
 
     __tablename__ = "nodes"
@@ -58,6 +61,7 @@ class Node(Base):
     rank: Mapped[int]
     devices: Mapped[list[int]] = mapped_column(JSON, default=list)
     folder: Mapped[str]
+    site: Mapped[str] = mapped_column(default="", server_default="")
     starts: Mapped[int] = mapped_column(default=0)
     hostname: Mapped[str | None]
     address: Mapped[str | None]
@@ -68,6 +72,7 @@ class Node(Base):
     exit_code: Mapped[int | None]
     registered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    credentials_closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 def attempts_of(session: Session, job_id: str) -> list[Attempt]:
@@ -109,10 +114,10 @@ def live_nodes(session: Session) -> list[tuple[Node, Attempt]]:
     return [(row[0], row[1]) for row in session.execute(query)]
 
 
-def lost_nodes(session: Session) -> list[Node]:
-    """The nodes of all attempts that were given up."""
+def lost_nodes(session: Session, site: str) -> list[Node]:
+    """The nodes of one server's attempts that were given up."""
     query = select(Node).join(Attempt, Attempt.id == Node.attempt_id)
-    return list(session.scalars(query.where(Attempt.status == "node-lost")))
+    return list(session.scalars(query.where(Attempt.status == "node-lost", Node.site == site)))
 
 
 def busy_devices(session: Session, vm: str) -> set[int]:

@@ -6,8 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import DeclarativeBase, Session
 
 from periflow_sdk.errors import UsageError
 
@@ -71,6 +73,13 @@ def postgresql_engine(url: URL, connections: int) -> Engine:
         ) from error
     event.listen(engine, "connect", _prepare_postgresql)
     return engine
+
+
+def insert(session: Session, table: type[DeclarativeBase]) -> Any:
+    """An INSERT that knows ON CONFLICT, as both databases have it in their own way."""
+    if session.get_bind().dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Select, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
+from periflow_server.db.base import Base, UtcDateTime, claim, new_id, utcnow
+from periflow_server.db.project import Project
 from periflow_server.db.user import User
 
 ACTIVE = ("allocating", "preparing", "running", "stopping")
@@ -65,7 +66,10 @@ JobRow = tuple[Job, str]
 
 
 def next_number(session: Session, project_id: str) -> int:
-    """The number that the project's next job gets; ask inside the transaction that uses it."""
+    """The number that the project's next job gets; nobody else gets one until the end."""
+    session.execute(
+        select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
+    )
     query = select(func.max(Job.number)).where(Job.project_id == project_id)
     return (session.scalar(query) or 0) + 1
 
@@ -110,6 +114,18 @@ def waiting_jobs(session: Session) -> list[Job]:
     """All waiting jobs, in the order in which they get devices."""
     query = select(Job).where(Job.status == "waiting").order_by(Job.created_at, Job.id)
     return list(session.scalars(query))
+
+
+def claim_waiting(session: Session, job: Job) -> Job | None:
+    """The job, to be changed by us alone; None when it waits no more or somebody is at it."""
+    query = select(Job).where(Job.id == job.id, Job.status == "waiting")
+    return session.scalars(claim(query)).first()
+
+
+def locked_job(session: Session, job_id: str) -> Job | None:
+    """The job, once nobody else changes it; with it, its attempts and nodes are ours."""
+    query = select(Job).where(Job.id == job_id).with_for_update(key_share=True)
+    return session.scalars(query.execution_options(populate_existing=True)).first()
 
 
 def active_jobs(session: Session) -> list[Job]:

@@ -7,7 +7,7 @@ from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.errors import ConflictError, NotFoundError
 from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, Node, attempts_of, newest_attempt, nodes_of
-from periflow_server.db.base import Session, utcnow
+from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job, JobRow
 from periflow_server.db.user import User
@@ -30,7 +30,7 @@ def attach(
     row = db.job_of_run(session, project_id, body.run_id)
     if row is None:
         row = _create(session, project_id, user_id, body)
-    job, _ = row
+    job = lock(session, row[0])
     attempt = newest_attempt(session, job.id)
     assert attempt is not None  # made with the job
     if attempt.status == "node-lost" and job.status in m.TERMINAL_STATUSES:
@@ -45,7 +45,7 @@ def sync(session: Session, row: JobRow, body: m.SyncRequest) -> m.AttachedJob:
         ConflictError: the job has not ended; its own agents send what they have (``job_running``).
         NotFoundError: it has no such attempt or node (``job_not_found``).
     """
-    job, _ = row
+    job = lock(session, row[0])
     found = [one for one in attempts_of(session, job.id) if one.number == body.attempt]
     if not found or body.node not in {node.rank for node in nodes_of(session, found[0].id)}:
         raise NotFoundError(

@@ -13,7 +13,7 @@ from periflow_server.db.attempt import Attempt, Node, node_ranked, noticed_preem
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job
+from periflow_server.db.job import Job, locked_job
 from periflow_server.services.announcement import note_change
 from periflow_server.services.token import AttemptIdentity, revoke_job_tokens
 
@@ -21,14 +21,19 @@ Lost = Literal["preempted", "node-lost"]
 LOG_TAIL_LINES = 20
 
 
-def of_agent(session: Session, identity: AttemptIdentity) -> tuple[Job, Attempt, Node]:
+def of_agent(
+    session: Session, identity: AttemptIdentity, *, to_change: bool = True
+) -> tuple[Job, Attempt, Node]:
     """The rows that an agent speaks for.
+
+    Args:
+        to_change: Nobody else changes them until the transaction ends.
 
     Raises:
         ConflictError: the attempt is over (``attempt_superseded``).
     """
+    job = locked_job(session, identity.job_id) if to_change else session.get(Job, identity.job_id)
     attempt = session.get(Attempt, identity.attempt_id)
-    job = session.get(Job, identity.job_id)
     node = node_ranked(session, identity.attempt_id, identity.node_rank)
     is_taken = attempt is not None and (attempt.status in LIVE or identity.is_late)
     if attempt is None or job is None or node is None or not is_taken:

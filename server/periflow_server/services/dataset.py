@@ -8,7 +8,7 @@ from periflow_server.db import dataset as db
 from periflow_server.db.base import Session
 from periflow_server.permissions import Action
 from periflow_server.services.access import ProjectAccess, require_own
-from periflow_server.services.snapshot import find_snapshot
+from periflow_server.services.snapshot import hold_snapshot
 
 
 def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreate) -> m.Dataset:
@@ -18,7 +18,7 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
         NotFoundError: the project has no such snapshot (``snapshot_not_found``).
         ConflictError: the organization has a dataset of this name (``dataset_exists``).
     """
-    snapshot = find_snapshot(session, access.project_id, body.snapshot_id)
+    snapshot = hold_snapshot(session, access.project_id, body.snapshot_id)
     if db.is_name_taken(session, access.organization_id, body.name):
         raise ConflictError(
             f"A dataset named {body.name} exists already in this organization.",

@@ -9,7 +9,7 @@ from periflow_sdk.api.jobfile import DataSection
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt
-from periflow_server.db.base import Session, utcnow
+from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.checkpoint import checkpoints_of, newest_emergency, newest_ready
 from periflow_server.db.event import add_event, events_of
 from periflow_server.db.job import Job, JobRow
@@ -21,7 +21,7 @@ from periflow_server.services.announcement import note_change
 from periflow_server.services.attempt import LOG_TAIL_LINES
 from periflow_server.services.dataset import dataset_named
 from periflow_server.services.logpage import LogReader
-from periflow_server.services.snapshot import find_snapshot
+from periflow_server.services.snapshot import hold_snapshot
 from periflow_server.services.vm import require_vm
 from periflow_server.storage.store import Store
 
@@ -55,7 +55,7 @@ def create(session: Session, project_id: str, user_id: str, body: m.JobCreate) -
         given = checkpoint.find_ready(session, project_id, spec.checkpoint.input.id)
         job.input_checkpoint_id = given.id
     if body.workspace is not None:
-        find_snapshot(session, project_id, body.workspace.snapshot_id)
+        hold_snapshot(session, project_id, body.workspace.snapshot_id)
         job.workspace_snapshot_id = body.workspace.snapshot_id
         job.workspace_name = body.workspace.name
     session.add(job)
@@ -197,7 +197,7 @@ def stop(session: Session, row: JobRow, *, now: bool = False) -> m.Job:
     Raises:
         ConflictError: it has ended already (``job_finished``).
     """
-    job, _ = row
+    job = lock(session, row[0])
     if job.status in m.TERMINAL_STATUSES:
         raise ConflictError(
             f"Job {job.number} has ended already: {job.status}.",
@@ -230,7 +230,7 @@ def preempt(session: Session, row: JobRow, grace_seconds: float | None) -> m.Job
     Raises:
         ConflictError: it does not run (``job_not_running``).
     """
-    job, _ = row
+    job = lock(session, row[0])
     attempt = newest_attempt(session, job.id)
     if job.status != "running" or attempt is None:
         raise ConflictError(

@@ -130,7 +130,7 @@ def test_a_silent_attached_run_is_given_up_and_goes_on_when_it_is_back(
 
 def _watch_until_lost(desk: Any, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second scheduler on the same database, with little patience."""
-    monkeypatch.setattr(scheduler, "ATTACHED_LEASE_SECONDS", 0.1)
+    monkeypatch.setattr(scheduler, "FOREIGN_LEASE_SECONDS", 0.1)
     import_tables()
     database = Database(desk.server.database_url)
     settings = Settings(data_dir=desk.server.data_dir, executor="none")
