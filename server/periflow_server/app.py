@@ -33,6 +33,7 @@ _ROUTES = (
     "server",
     "account",
     "organization",
+    "invitation",
     "project",
     "snapshot",
     "blob",

@@ -18,6 +18,30 @@ def code_message(to: str, name: str, code: str, minutes: int) -> EmailMessage:
     )
 
 
+def invitation_message(
+    to: str, organization: str, inviter: str, *, code: str, link: str, url: str, days: int
+) -> EmailMessage:
+    """The mail that invites into an organization.
+
+    Args:
+        inviter: The name of who invites.
+        link: The page where the invitation can be accepted.
+        url: The server's address.
+        days: How long the invitation works.
+    """
+    return _message(
+        to,
+        f"{inviter} invites you to {organization} on PeriFlow",
+        f"Hello,\n\n{inviter} invites you to the organization {organization} on PeriFlow.\n\n"
+        f"Open this link to accept, with or without an account:\n\n{link}\n\n"
+        f"or type, once you have an account at {url}:\n\n"
+        f"pf org accept-invite --code {code}\n\n"
+        f"The invitation is for {to} only and works once, for {days} "
+        f"{'day' if days == 1 else 'days'}. If you do not know {inviter}, ignore this mail.\n",
+        code,
+    )
+
+
 def _message(to: str, subject: str, text: str, code: str | None = None) -> EmailMessage:
     message = EmailMessage()
     message["To"] = to

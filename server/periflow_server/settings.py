@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     refresh_leeway_seconds: int = 20
     signup_seconds: int = 1800
     signup_attempts: int = 5
+    invitation_seconds: int = 7 * 24 * 3600
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str | None = None
     mail_backoff_seconds: float = 5

@@ -54,7 +54,6 @@ from periflow_sdk.api.models.invitation import (
     Invitation,
     InvitationAccept,
     InvitationCreate,
-    InvitationMail,
     InvitationStatus,
 )
 from periflow_sdk.api.models.job import (
@@ -162,7 +161,6 @@ __all__ = [
     "Invitation",
     "InvitationAccept",
     "InvitationCreate",
-    "InvitationMail",
     "InvitationStatus",
     "Job",
     "JobCreate",

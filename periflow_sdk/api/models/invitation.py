@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
+from periflow_sdk.api.models.mail import MailState
 from periflow_sdk.api.models.wire import Body, Email, Wire
 
 InvitationStatus = Literal["pending", "accepted", "revoked", "expired"]
@@ -20,14 +21,6 @@ class InvitationCreate(Body):
     email: Email
 
 
-class InvitationMail(Wire):
-    """Whether the mail is on its way: ``waiting``, ``sent``, ``outbox``, ``failed``..."""
-
-    status: str
-    tries: int = 0
-    error: str | None = None
-
-
 class Invitation(Wire):
     """An address that was invited. ``mail`` is None once the mail is forgotten."""
 
@@ -38,7 +31,7 @@ class Invitation(Wire):
     invited_by: str
     created_at: datetime
     expires_at: datetime
-    mail: InvitationMail | None = None
+    mail: MailState | None = None
 
 
 class InvitationAccept(Body):

@@ -8,12 +8,12 @@ from sqlalchemy import delete, select
 
 from periflow_sdk.api.models import TERMINAL_STATUSES
 from periflow_server.db.attempt import Attempt, Node
-from periflow_server.db.base import Session
+from periflow_server.db.base import Session, claim
 from periflow_server.db.checkpoint import Checkpoint
 from periflow_server.db.dataset import Dataset
 from periflow_server.db.event import Event
 from periflow_server.db.invitation import Invitation
-from periflow_server.db.job import Job
+from periflow_server.db.job import ACTIVE, Job
 from periflow_server.db.log import LogBatch, LogSegment
 from periflow_server.db.metric import JournalOffset, MetricChunk, MetricSeries
 from periflow_server.db.organization import Membership, Organization
@@ -63,14 +63,16 @@ def deleted_projects(session: Session) -> list[str]:
 
 
 def remove_job(session: Session, project_id: str) -> tuple[str, list[str]] | None:
-    """Remove one of the project's jobs with its history; None if there is none.
+    """Remove one of the project's jobs with its history, unless it runs.
 
     Returns:
-        Its id, and the ids of its attempts.
+        Its id, and the ids of its attempts; None if there is no such job.
     """
-    job_id = session.scalar(select(Job.id).where(Job.project_id == project_id).limit(1))
-    if job_id is None:
+    query = select(Job).where(Job.project_id == project_id, Job.status.not_in(ACTIVE))
+    job = session.scalars(claim(query.limit(1), to_delete=True)).first()
+    if job is None:
         return None
+    job_id = job.id
     attempts = list(session.scalars(select(Attempt.id).where(Attempt.job_id == job_id)))
     series = select(MetricSeries.id).where(MetricSeries.job_id == job_id)
     session.execute(delete(MetricChunk).where(MetricChunk.series_id.in_(series)))
@@ -84,7 +86,9 @@ def remove_job(session: Session, project_id: str) -> tuple[str, list[str]] | Non
 
 
 def remove_project(session: Session, project_id: str) -> None:
-    """Remove a project without jobs, with what it had."""
+    """Remove a project with what it had, unless it has a job still."""
+    if session.scalar(select(Job.id).where(Job.project_id == project_id).limit(1)) is not None:
+        return
     for table in (Dataset, SnapshotChunk, Snapshot):
         session.execute(delete(table).where(table.project_id == project_id))
     session.execute(delete(Project).where(Project.id == project_id))

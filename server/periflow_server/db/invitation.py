@@ -59,9 +59,8 @@ def find_invitation(session: Session, organization_id: str, name: str) -> Invita
 
 
 def invitation_with_code(session: Session, code_hash: str) -> Invitation | None:
-    """The invitation of this code, held until the end of the transaction: it works once."""
-    query = select(Invitation).where(Invitation.code_hash == code_hash)
-    return session.scalars(query.with_for_update()).first()
+    """The invitation of this code."""
+    return session.scalars(select(Invitation).where(Invitation.code_hash == code_hash)).first()
 
 
 def _rows(organization_id: str) -> Select[Invitation, str]:

@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import ForeignKey, Index, Select, String, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from periflow_server.db.base import Base, new_id, utcnow
+from periflow_server.db.base import Base, lock, new_id, utcnow
 from periflow_server.db.user import User
 
 OrganizationStatus = Literal["staged", "active", "refused"]
@@ -56,7 +56,7 @@ MemberRow = tuple[Membership, User]
 
 def locked_organization(session: Session, organization_id: str) -> Organization:
     """The organization, held until the end of the transaction: who changes owners takes turns."""
-    return session.get_one(Organization, organization_id, with_for_update=True)
+    return lock(session, session.get_one(Organization, organization_id))
 
 
 def all_organizations(

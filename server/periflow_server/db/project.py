@@ -18,8 +18,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from periflow_server.db.base import Base, new_id, utcnow
-from periflow_server.db.organization import Membership, OrganizationRole
+from periflow_server.db.base import Base, lock, new_id, utcnow
+from periflow_server.db.organization import Membership, OrganizationRole, locked_organization
 from periflow_server.db.user import User
 
 ProjectRole = Literal["admin", "maintainer", "developer", "guest"]
@@ -59,6 +59,13 @@ def project_named(session: Session, organization_id: str, name: str) -> Project 
     """The project of this name in the organization."""
     query = select(Project).where(Project.organization_id == organization_id, Project.name == name)
     return session.scalars(query).first()
+
+
+def locked_project(session: Session, project_id: str) -> Project:
+    """The project, held until the end of the transaction, and its organization before it."""
+    project = session.get_one(Project, project_id)
+    locked_organization(session, project.organization_id)
+    return lock(session, project)
 
 
 def project_of_member(session: Session, project_id: str, user_id: str) -> ProjectRow | None:

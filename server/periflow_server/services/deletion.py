@@ -13,8 +13,8 @@ from periflow_server.storage.store import Store, chunk_key, log_key, manifest_ke
 def remove_deleted(database: Database, store: Store, jobs_dir: Path) -> int:
     """Remove what is left of deleted projects and organizations; how many projects.
 
-    Each job goes in a transaction of its own, so that others can write in between; what a crash
-    leaves over is removed the next time.
+    Each job goes in a transaction of its own, so that others can write in between. What a crash
+    leaves over, or a job that slipped in and runs, is removed the next time.
 
     Args:
         jobs_dir: The folder of the node folders of this server.

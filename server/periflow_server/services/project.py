@@ -59,7 +59,7 @@ def delete_project(session: Session, access: ProjectAccess) -> None:
     Raises:
         ConflictError: jobs of it have not ended (``project_busy``).
     """
-    project = session.get_one(db.Project, access.project_id, with_for_update=True)
+    project = db.locked_project(session, access.project_id)
     busy = unfinished_jobs(session, project_id=project.id)
     if busy:
         raise ConflictError(

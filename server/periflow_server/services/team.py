@@ -32,7 +32,7 @@ def add(session: Session, access: ProjectAccess, body: m.ProjectMemberAdd) -> m.
             organization (``owner_role``).
     """
     role = role_named(body.role, "project")
-    project = session.get_one(db.Project, access.project_id, with_for_update=True)
+    project = db.locked_project(session, access.project_id)
     organization = session.get_one(Organization, project.organization_id)
     found = member_named(session, organization.id, body.username)
     if found is None:
@@ -63,7 +63,7 @@ def set_role(session: Session, access: ProjectAccess, username: str, text: str) 
         ConflictError: he owns the organization (``owner_role``).
     """
     role = role_named(text, "project")
-    project = session.get_one(db.Project, access.project_id, with_for_update=True)
+    project = db.locked_project(session, access.project_id)
     user, organization_role, member = _find(session, project, username)
     if organization_role == "owner":
         _require_admin(user.username, role)
@@ -82,7 +82,7 @@ def remove(session: Session, access: ProjectAccess, username: str) -> None:
         NotFoundError: he is not in the project (``project_member_not_found``).
         ConflictError: he owns the organization (``owner_role``).
     """
-    project = session.get_one(db.Project, access.project_id, with_for_update=True)
+    project = db.locked_project(session, access.project_id)
     user, organization_role, member = _find(session, project, username)
     if organization_role == "owner":
         raise _owner_role(user.username)
