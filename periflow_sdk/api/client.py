@@ -5,6 +5,7 @@ from __future__ import annotations
 from periflow_sdk.api.calls.account import AccountCalls
 from periflow_sdk.api.calls.agent import AgentCalls
 from periflow_sdk.api.calls.checkpoint import CheckpointCalls
+from periflow_sdk.api.calls.credential import CredentialCalls
 from periflow_sdk.api.calls.dataset import DatasetCalls
 from periflow_sdk.api.calls.job import JobCalls
 from periflow_sdk.api.calls.notification import NotificationCalls
@@ -18,6 +19,7 @@ class ApiClient(
     OrganizationCalls,
     ProjectCalls,
     SnapshotCalls,
+    CredentialCalls,
     DatasetCalls,
     JobCalls,
     CheckpointCalls,

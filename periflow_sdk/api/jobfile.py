@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -35,6 +36,9 @@ def _variables(values: dict[str, str]) -> dict[str, str]:
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/"), AfterValidator(_without_nul)]
 NotifyOn = Literal["running", "success", "failed", "stopped", "preempted", "node-lost"]
 """What people can be told of: the changes of a job, and how attempts are lost."""
+CredentialReference = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+"""A credential's id or name."""
+_CREDENTIAL_KEYS = AliasChoices("credential_id", "credential")
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 
 
@@ -49,7 +53,7 @@ class DockerCommand(_Section):
 
 class Docker(_Section):
     image: str
-    credential_id: str | None = None
+    credential_id: CredentialReference | None = Field(None, validation_alias=_CREDENTIAL_KEYS)
     env_var: Variables = {}
     command: str | DockerCommand
 
@@ -95,11 +99,11 @@ class Dist(_Section):
 
 
 class WandbPlugin(_Section):
-    credential_id: str
+    credential_id: CredentialReference = Field(validation_alias=_CREDENTIAL_KEYS)
 
 
 class SlackPlugin(_Section):
-    credential_id: str
+    credential_id: CredentialReference = Field(validation_alias=_CREDENTIAL_KEYS)
     channel: str
     on: Annotated[list[NotifyOn], Field(min_length=1)] = [
         "success",

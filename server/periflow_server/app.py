@@ -37,6 +37,7 @@ _ROUTES = (
     "project",
     "snapshot",
     "blob",
+    "credential",
     "dataset",
     "vm",
     "job",

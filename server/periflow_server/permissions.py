@@ -45,6 +45,14 @@ class Action(StrEnum):
     DATASET_WRITE = "dataset.write"
     DATASET_DELETE = "dataset.delete"
     DATASET_DELETE_ANY = "dataset.delete-any"
+    CREDENTIAL_READ = "credential.read"
+    CREDENTIAL_CREATE = "credential.create"
+    CREDENTIAL_CHANGE = "credential.change"
+    CREDENTIAL_CHANGE_ANY = "credential.change-any"
+    SHARED_CREDENTIAL_READ = "shared-credential.read"
+    SHARED_CREDENTIAL_CREATE = "shared-credential.create"
+    SHARED_CREDENTIAL_CHANGE = "shared-credential.change"
+    SHARED_CREDENTIAL_CHANGE_ANY = "shared-credential.change-any"
     JOB_READ = "job.read"
     JOB_RUN = "job.run"
     JOB_STOP = "job.stop"
@@ -90,6 +98,10 @@ _IN_ORGANIZATIONS = tuple(
     for action, least, words in (
         (Action.ORGANIZATION_READ, Role.MEMBER, "use the organization, see its members"),
         (Action.ORGANIZATION_LEAVE, Role.MEMBER, "leave the organization"),
+        (Action.SHARED_CREDENTIAL_READ, Role.MEMBER, "see shared credentials, not their values"),
+        (Action.SHARED_CREDENTIAL_CREATE, Role.MEMBER, "share credentials with the organization"),
+        (Action.SHARED_CREDENTIAL_CHANGE, Role.MEMBER, "change and delete what one shared"),
+        (Action.SHARED_CREDENTIAL_CHANGE_ANY, Role.OWNER, "change and delete what others shared"),
         (Action.INVITATION_MANAGE, Role.OWNER, "invite people"),
         (Action.MEMBERSHIP_MANAGE, Role.OWNER, "give roles in the organization, remove people"),
         (Action.PROJECT_CREATE, Role.OWNER, "create projects"),
@@ -105,13 +117,23 @@ _IN_PROJECTS = (
     Permission(Action.SNAPSHOT_READ, Role.GUEST, "download files", jobs=True),
     Permission(Action.VM_READ, Role.GUEST, "see VM types"),
     Permission(Action.NOTIFICATION_READ, Role.GUEST, "see who is notified of what"),
+    Permission(Action.CREDENTIAL_READ, Role.GUEST, "see credentials, not their values"),
     Permission(Action.JOB_RUN, Role.DEVELOPER, "run jobs"),
     Permission(Action.JOB_STOP, Role.DEVELOPER, "stop one's own jobs"),
     Permission(Action.SNAPSHOT_WRITE, Role.DEVELOPER, "upload files", jobs=True),
     Permission(Action.DATASET_WRITE, Role.DEVELOPER, "create datasets"),
     Permission(Action.DATASET_DELETE, Role.DEVELOPER, "delete one's own datasets"),
+    Permission(Action.CREDENTIAL_CREATE, Role.DEVELOPER, "create credentials"),
+    Permission(
+        Action.CREDENTIAL_CHANGE, Role.DEVELOPER, "change and delete one's own credentials"
+    ),
     Permission(Action.JOB_STOP_ANY, Role.MAINTAINER, "stop everybody's jobs"),
     Permission(Action.DATASET_DELETE_ANY, Role.MAINTAINER, "delete everybody's datasets"),
+    Permission(
+        Action.CREDENTIAL_CHANGE_ANY,
+        Role.MAINTAINER,
+        "change and delete everybody's credentials of the project",
+    ),
     Permission(Action.NOTIFICATION_MANAGE, Role.MAINTAINER, "add, test and delete notifications"),
     Permission(Action.MEMBER_MANAGE, Role.ADMIN, "add and remove people, give roles"),
     Permission(Action.PROJECT_DELETE, Role.OWNER, "delete the project"),

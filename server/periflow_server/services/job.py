@@ -13,9 +13,10 @@ from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.checkpoint import checkpoints_of, newest_emergency, newest_ready
 from periflow_server.db.event import add_event, events_of
 from periflow_server.db.job import Job, JobRow
+from periflow_server.db.project import Project
 from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
-from periflow_server.services import checkpoint
+from periflow_server.services import checkpoint, job_credential
 from periflow_server.services.agent import GRACE_SECONDS
 from periflow_server.services.announcement import note_change
 from periflow_server.services.attempt import LOG_TAIL_LINES
@@ -33,11 +34,12 @@ def create(session: Session, project_id: str, user_id: str, body: m.JobCreate) -
     """Put a job into the queue, once everything it names is known to exist.
 
     Raises:
-        NotFoundError: of its VM type, data set, checkpoint or workspace.
+        NotFoundError: of its VM type, credentials, data set, checkpoint or workspace.
         InvalidRequestError: it can never run as asked.
     """
     spec = body.spec
     shape = require_vm(spec.vm, spec.num_devices)
+    job_credential.pin(session, session.get_one(Project, project_id), spec)
     job = Job(
         project_id=project_id,
         number=db.next_number(session, project_id),
