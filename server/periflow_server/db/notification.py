@@ -124,17 +124,6 @@ def notification_count(session: Session, project_id: str) -> int:
     return session.scalar(query) or 0
 
 
-def notifications_using(session: Session, credential_id: str) -> list[Notification]:
-    """The rules that need a credential."""
-    query = select(Notification).where(Notification.credential_id == credential_id)
-    return list(session.scalars(query))
-
-
-def sealed_notifications(session: Session) -> list[Notification]:
-    """The rules that keep something sealed, for a change of keys."""
-    return list(session.scalars(select(Notification).where(Notification.sealed.is_not(None))))
-
-
 def deliveries_of(
     session: Session, notification_id: str, *, before: datetime | None, limit: int
 ) -> list[tuple[Delivery, int | None]]:

@@ -16,6 +16,7 @@ from periflow_server.db.user import User, find_user
 from periflow_server.permissions import Action
 from periflow_server.services import announcement, delivery
 from periflow_server.services.access import ProjectAccess, user_access
+from periflow_server.services.credential import find_in
 from periflow_server.services.vault import Vault
 from periflow_server.services.webhook import new_secret, open_address, seal_address
 
@@ -184,7 +185,14 @@ def _reader(session: Session, access: ProjectAccess, username: str | None) -> Us
 
 
 def _slack_credential(session: Session, access: ProjectAccess, reference: str) -> str:
-    raise NotImplementedError
+    credential, _ = find_in(session, access.organization_id, access.project_id, reference)
+    if credential.type != "slack":
+        raise InvalidRequestError(
+            f"Credential {credential.name} is for {credential.type}, not for slack.",
+            code="credential_type",
+            hint="Run `pf credential list -t slack`.",
+        )
+    return credential.id
 
 
 def _without_path(url: str) -> str:

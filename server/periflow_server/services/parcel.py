@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from periflow_sdk.errors import NotFoundError
 from periflow_server.db.base import Session
 from periflow_server.db.notification import Delivery, Notification
 from periflow_server.db.user import User
 from periflow_server.permissions import Action
 from periflow_server.services import announcement
 from periflow_server.services.access import user_access
+from periflow_server.services.delivery import Outcome, settle
+from periflow_server.services.job_credential import values_for_server
+from periflow_server.services.mail import queue_mail
 from periflow_server.services.vault import Vault
 from periflow_server.services.webhook import open_address, signed
 
@@ -69,7 +71,7 @@ def _slack(
     session: Session, vault: Vault, rule: Notification | None, message: Delivery, slack_url: str
 ) -> Parcel:
     holder = rule or message
-    values = _credential_values(session, vault, str(holder.credential_id), message)
+    values = values_for_server(session, vault, str(holder.credential_id), message.project_id)
     text = announcement.slack_text(message.content)
     document: dict[str, Any] = {"channel": holder.channel, "text": text}
     headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "PeriFlow"}
@@ -81,14 +83,9 @@ def _slack(
     return Parcel(url, headers, body, is_slack=True, is_api=True)
 
 
-def _credential_values(
-    session: Session, vault: Vault, credential_id: str, message: Delivery
-) -> Mapping[str, str]:
-    raise NotFoundError("Its credential is gone.", code="credential_not_found")
-
-
 def _mail(session: Session, rule: Notification, message: Delivery) -> None:
     """Put a message into the mail queue, and settle it in the same transaction."""
     # The rule may be older than his leaving the project; user_access says so.
     user_access(session, rule.project_id, str(rule.user_id), Action.JOB_READ)
-    raise NotFoundError("There is no mail queue.", code="no_mail")
+    queue_mail(session, announcement.mail(message.content, session.get_one(User, rule.user_id)))
+    settle(session, message.id, Outcome("sent"), 0)
