@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     PlainSerializer,
     SecretStr,
@@ -40,7 +41,11 @@ _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 _Host = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z0-9.-]{1,253}(:\d+)?$")]
 
 
-class DockerCredentialCreate(Body):
+class _CredentialBody(Body):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class DockerCredentialCreate(_CredentialBody):
     """An account of a registry; its password goes to no other one."""
 
     type: Literal["docker"] = "docker"
@@ -50,7 +55,7 @@ class DockerCredentialCreate(Body):
     registry: _Host = "docker.io"
 
 
-class S3CredentialCreate(Body):
+class S3CredentialCreate(_CredentialBody):
     type: Literal["s3"] = "s3"
     name: Name
     aws_access_key_id: SecretWord
@@ -58,14 +63,14 @@ class S3CredentialCreate(Body):
     aws_default_region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{2,32}$")]
 
 
-class AzureBlobCredentialCreate(Body):
+class AzureBlobCredentialCreate(_CredentialBody):
     type: Literal["azure-blob"] = "azure-blob"
     name: Name
     storage_account_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{3,24}$")]
     storage_account_key: Annotated[Secret, AfterValidator(_printable)]
 
 
-class GcsCredentialCreate(Body):
+class GcsCredentialCreate(_CredentialBody):
     """``service_account_key`` is the text of a service account's key file."""
 
     type: Literal["gcs"] = "gcs"
@@ -84,13 +89,13 @@ class GcsCredentialCreate(Body):
         return value
 
 
-class WandbCredentialCreate(Body):
+class WandbCredentialCreate(_CredentialBody):
     type: Literal["wandb"] = "wandb"
     name: Name
     api_key: SecretWord
 
 
-class SlackCredentialCreate(Body):
+class SlackCredentialCreate(_CredentialBody):
     """The token of a bot, or an incoming webhook of one channel."""
 
     type: Literal["slack"] = "slack"
@@ -116,7 +121,7 @@ AnyCredentialCreate = (
 CredentialCreate = Annotated[AnyCredentialCreate, Field(discriminator="type")]
 
 
-class CredentialUpdate(Body):
+class CredentialUpdate(_CredentialBody):
     """A new name, new values of some fields, or both."""
 
     name: Name | None = None
