@@ -32,6 +32,8 @@ from periflow_server.storage.store import Store
 _ROUTES = (
     "server",
     "account",
+    "session",
+    "key",
     "organization",
     "invitation",
     "project",

@@ -42,6 +42,41 @@ def invitation_message(
     )
 
 
+def known_address_message(to: str, name: str, username: str) -> EmailMessage:
+    """The answer to a signup with an address that has an account."""
+    return _message(
+        to,
+        "You have a PeriFlow account already",
+        f"Hello {name},\n\nsomebody, perhaps you, tried to sign up for PeriFlow with this address. "
+        f"It has an account already: {username}.\n\nLog in with `pf login --username {username}`, "
+        "or set a new password with `pf passwd --reset`. If that was not you, you can ignore this "
+        "mail.\n",
+    )
+
+
+def reset_message(to: str, name: str, code: str, minutes: int) -> EmailMessage:
+    """The mail that lets a new password be set."""
+    return _message(
+        to,
+        f"{code} is your PeriFlow code for a new password",
+        f"Hello {name},\n\nyour code for a new password is {code}. It works for {minutes} minutes:"
+        f"\n\n    pf passwd --reset --code {code}\n\n"
+        "If you did not ask for it, you can ignore this mail: your password stays as it is.\n",
+        code,
+    )
+
+
+def password_changed_message(to: str, name: str) -> EmailMessage:
+    """The word to a user that his password is another one."""
+    return _message(
+        to,
+        "Your PeriFlow password was changed",
+        f"Hello {name},\n\nyour password for PeriFlow was changed just now, and your other logins "
+        "were ended. If that was not you, set a new one with `pf passwd --reset`, look through "
+        "`pf key list`, and tell the administrator.\n",
+    )
+
+
 def _message(to: str, subject: str, text: str, code: str | None = None) -> EmailMessage:
     message = EmailMessage()
     message["To"] = to

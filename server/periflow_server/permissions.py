@@ -45,6 +45,8 @@ class Action(StrEnum):
     DATASET_WRITE = "dataset.write"
     DATASET_DELETE = "dataset.delete"
     DATASET_DELETE_ANY = "dataset.delete-any"
+    KEY_MANAGE = "key.manage"
+    KEY_MANAGE_ANY = "key.manage-any"
     CREDENTIAL_READ = "credential.read"
     CREDENTIAL_CREATE = "credential.create"
     CREDENTIAL_CHANGE = "credential.change"
@@ -118,6 +120,7 @@ _IN_PROJECTS = (
     Permission(Action.VM_READ, Role.GUEST, "see VM types"),
     Permission(Action.NOTIFICATION_READ, Role.GUEST, "see who is notified of what"),
     Permission(Action.CREDENTIAL_READ, Role.GUEST, "see credentials, not their values"),
+    Permission(Action.KEY_MANAGE, Role.GUEST, "make API keys of one's own, of one's role at most"),
     Permission(Action.JOB_RUN, Role.DEVELOPER, "run jobs"),
     Permission(Action.JOB_STOP, Role.DEVELOPER, "stop one's own jobs"),
     Permission(Action.SNAPSHOT_WRITE, Role.DEVELOPER, "upload files", jobs=True),
@@ -135,6 +138,7 @@ _IN_PROJECTS = (
         "change and delete everybody's credentials of the project",
     ),
     Permission(Action.NOTIFICATION_MANAGE, Role.MAINTAINER, "add, test and delete notifications"),
+    Permission(Action.KEY_MANAGE_ANY, Role.ADMIN, "see and delete everybody's API keys"),
     Permission(Action.MEMBER_MANAGE, Role.ADMIN, "add and remove people, give roles"),
     Permission(Action.PROJECT_DELETE, Role.OWNER, "delete the project"),
 )

@@ -63,7 +63,9 @@ async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PeriFlowError)
     status = error.status if isinstance(error, ApiError) else 422
     status = _STATUS_BY_CODE.get(error.code, status)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if "retry_after_seconds" in error.data:
+        headers["Retry-After"] = str(error.data["retry_after_seconds"])
     return problem(
         status,
         error.code,

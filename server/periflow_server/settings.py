@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str | None = None
     mail_backoff_seconds: float = 5
+    rate_factor: float = Field(default=1, ge=0)
     url_seconds: int = 3600
     lease_seconds: int = 24 * 3600
     collect_seconds: float = 3600

@@ -17,6 +17,8 @@ from periflow_sdk.errors import ServerUnreachableError, error_from_problem
 
 T = TypeVar("T", bound=BaseModel)
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_LONGEST_WAIT_SECONDS = 5.0
+"""Who asks for more patience than this gets no more tries: the caller is told instead."""
 
 
 class Transport:
@@ -107,8 +109,10 @@ class Transport:
                 time.sleep(min(0.2 * 2**tried, 5.0))
                 continue
             if response.status_code in _RETRIED_STATUSES and tried < self._tries:
-                time.sleep(min(0.2 * 2**tried, 5.0))
-                continue
+                asked = _retry_after(response)
+                if asked <= _LONGEST_WAIT_SECONDS:
+                    time.sleep(max(asked, min(0.2 * 2**tried, 5.0)))
+                    continue
             if response.status_code == 401 and self._on_unauthorized and not refreshed:
                 refreshed = True
                 if self._on_unauthorized():
@@ -143,6 +147,14 @@ class Transport:
             hint="Check PERIFLOW_URL and your network, or run `pf server status`.",
             data={"url": self.url},
         )
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """The seconds that an answer asks to wait; 0 if it asks for nothing that can be read."""
+    try:
+        return max(0.0, float(response.headers.get("retry-after", "")))
+    except ValueError:
+        return 0.0
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from periflow_sdk.api.models.account import (
+    InvitedSignup,
+    Login,
     LoginRequest,
+    PasswordChange,
+    PasswordResetConfirmation,
+    PasswordResetRequest,
+    PendingReset,
     PendingSignup,
     RefreshRequest,
     Session,
@@ -72,6 +78,7 @@ from periflow_sdk.api.models.job import (
     SyncRequest,
     Workspace,
 )
+from periflow_sdk.api.models.key import ApiKey, ApiKeyCreate, ApiKeySecret, CurrentApiKey
 from periflow_sdk.api.models.log import LogLine, LogPage
 from periflow_sdk.api.models.mail import MailState
 from periflow_sdk.api.models.metric import MetricName, MetricSeries
@@ -124,6 +131,9 @@ __all__ = [
     "AgentOrders",
     "AgentRegister",
     "AnyCredentialCreate",
+    "ApiKey",
+    "ApiKeyCreate",
+    "ApiKeySecret",
     "Assignment",
     "AttachedJob",
     "AttachedJobCreate",
@@ -145,6 +155,7 @@ __all__ = [
     "CredentialType",
     "CredentialUpdate",
     "CredentialUse",
+    "CurrentApiKey",
     "DataMount",
     "Dataset",
     "DatasetCreate",
@@ -162,6 +173,7 @@ __all__ = [
     "InvitationAccept",
     "InvitationCreate",
     "InvitationStatus",
+    "InvitedSignup",
     "Job",
     "JobCreate",
     "JobCredential",
@@ -171,6 +183,7 @@ __all__ = [
     "JobSystem",
     "LogLine",
     "LogPage",
+    "Login",
     "LoginRequest",
     "MailState",
     "MetricName",
@@ -188,6 +201,10 @@ __all__ = [
     "OrganizationRole",
     "OrganizationStatus",
     "Password",
+    "PasswordChange",
+    "PasswordResetConfirmation",
+    "PasswordResetRequest",
+    "PendingReset",
     "PendingSignup",
     "Permission",
     "PreemptRequest",

@@ -12,10 +12,16 @@ Name = Annotated[
         strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     ),
 ]
+# One mailbox and nothing else: no list, no display name, no control character.
+_EMAIL = r"^[^@\s\x00-\x1f\x7f-\x9f()<>\[\]:;,\\\"]+@[\w-]+(\.[\w-]+)+$"
 Email = Annotated[
     str,
+    StringConstraints(strip_whitespace=True, to_lower=True, max_length=254, pattern=_EMAIL),
+]
+PersonName = Annotated[
+    str,
     StringConstraints(
-        strip_whitespace=True, to_lower=True, max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
+        strip_whitespace=True, min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
     ),
 ]
 Password = Annotated[str, StringConstraints(min_length=8, max_length=256)]

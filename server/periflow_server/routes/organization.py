@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
 from periflow_server.routes.dependencies import (
+    CurrentReader,
     CurrentSettings,
     CurrentUser,
     Cursor,
@@ -40,11 +41,11 @@ def create_organization(
 
 @router.get("/organizations")
 def list_organizations(
-    user: CurrentUser, database: Db, cursor: Cursor = None, limit: Limit = 100
+    user: CurrentReader, database: Db, cursor: Cursor = None, limit: Limit = 100
 ) -> Page[m.Organization]:
     """The organizations the user is in, by name."""
     with database.read() as session:
-        items, following = organization.organizations(session, user.id, cursor, limit)
+        items, following = organization.organizations(session, user.id, cursor, limit, key=user.key)
     return Page(items=items, next_cursor=following)
 
 

@@ -37,7 +37,7 @@ def create_project(
 
 @router.get("/organizations/{organization}/projects")
 def list_projects(
-    access: Annotated[OrganizationAccess, organization_access(Action.ORGANIZATION_READ)],
+    access: Annotated[OrganizationAccess, organization_access(Action.ORGANIZATION_READ, keys=True)],
     database: Db,
     cursor: Cursor = None,
     limit: Limit = 100,

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, ForbiddenError, NotFoundError
 from periflow_server.db import organization as db
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.deletion import hide_organization, unfinished_jobs
+from periflow_server.db.key import ApiKey
+from periflow_server.db.project import Project
 from periflow_server.permissions import Action, Role, is_allowed
 from periflow_server.settings import Settings
 
 
 @dataclass(frozen=True)
 class OrganizationAccess:
-    """A caller who may do what the route declared, in one organization."""
+    """A caller who may do what the route declared, in one organization.
+
+    ``project_id`` is set for an API key: it sees this project only.
+    """
 
     organization_id: str
     user_id: str
     role: Role
+    project_id: str | None = None
 
 
 _UNAPPROVED = frozenset(
@@ -55,6 +61,20 @@ def member_access(
     if action not in _UNAPPROVED:
         _require_approved(organization)
     return OrganizationAccess(organization_id, user_id, role)
+
+
+def key_member_access(
+    session: Session, organization_id: str, key: ApiKey, action: Action
+) -> OrganizationAccess:
+    """The access of an API key, which belongs to one project, as a member.
+
+    Raises:
+        NotFoundError: another organization than that of its project.
+    """
+    project = session.get(Project, key.project_id)
+    is_here = project is not None and project.organization_id == organization_id
+    access = member_access(session, organization_id if is_here else "", key.user_id, action)
+    return replace(access, role=Role.MEMBER, project_id=key.project_id)
 
 
 def _require_approved(organization: db.Organization) -> None:
@@ -116,9 +136,17 @@ def delete_organization(session: Session, access: OrganizationAccess) -> None:
 
 
 def organizations(
-    session: Session, user_id: str, cursor: str | None, limit: int
+    session: Session, user_id: str, cursor: str | None, limit: int, *, key: ApiKey | None = None
 ) -> tuple[list[m.Organization], str | None]:
-    """The user's organizations by name, and the cursor of what follows."""
+    """The user's organizations by name, and the cursor of what follows.
+
+    Args:
+        key: Asks in his place; it sees the one of its project, as a member.
+    """
+    if key is not None:
+        project = session.get_one(Project, key.project_id)
+        row = db.organization_of_member(session, project.organization_id, user_id)
+        return ([wire(row[0], "member")] if row and not cursor else []), None
     rows = db.organizations_of(session, user_id, after=cursor, limit=limit + 1)
     items = [wire(organization, role) for organization, role in rows[:limit]]
     return items, items[-1].name if len(rows) > limit else None

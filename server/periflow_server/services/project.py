@@ -43,9 +43,11 @@ def projects(
     )
     items = []
     for project, organization_role, member_role in rows[:limit]:
+        if access.project_id not in (None, project.id):
+            continue
         role = project_role(Role(organization_role), Role(member_role) if member_role else None)
         items.append(_wire(project, role or Role.GUEST))
-    return items, items[-1].name if len(rows) > limit else None
+    return items, rows[limit - 1][0].name if len(rows) > limit else None
 
 
 def project(session: Session, access: ProjectAccess) -> m.Project:
