@@ -29,8 +29,11 @@ def take_turn(session: Session, name: str, every_seconds: float = 0.0) -> bool:
     Returns:
         False when another server is at it now, or was within the interval.
     """
-    session.execute(insert(session, Turn).values(name=name).on_conflict_do_nothing())
-    turn = session.scalars(claim(select(Turn).where(Turn.name == name))).first()
+    query = claim(select(Turn).where(Turn.name == name))
+    turn = session.scalars(query).first()
+    if turn is None and session.get(Turn, name) is None:
+        session.execute(insert(session, Turn).values(name=name).on_conflict_do_nothing())
+        turn = session.scalars(query).first()
     now = utcnow()
     if turn is None or (turn.not_before is not None and turn.not_before > now):
         return False

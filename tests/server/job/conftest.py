@@ -147,8 +147,7 @@ class Desk:
     def reconnect(self) -> None:
         """Go on as the same user after the server came back, perhaps elsewhere."""
         old = self.api
-        self.api = type(old)(self.server.url, old.session.access_token)
-        self.api.session, self.api.project = old.session, old.project
+        self.api = old.at(self.server)
         old.close()
 
     def clear(self) -> None:
@@ -186,6 +185,12 @@ def desk(manual_server: Any) -> Iterator[Desk]:
     desk = Desk(manual_server, manual_server.client())
     yield desk
     desk.clear()
+
+
+@pytest.fixture
+def desk_at() -> type[Desk]:
+    """``desk_at(server, client)``: the desk of somebody who has a client already."""
+    return Desk
 
 
 @pytest.fixture
