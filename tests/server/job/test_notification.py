@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,20 +99,30 @@ def test_webhook_is_told_once_of_each_change_it_was_added_for(
     assert len(receiver.posts) == 2
 
 
-def test_webhook_messages_carry_a_signature_over_id_time_and_body(
-    desk: Any, receiver: Receiver
-) -> None:
+def documented_check() -> Callable[[str, dict[str, str], bytes], bool]:
+    """`is_genuine` as docs/notifications.md has it."""
+    text = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text()
+    (code,) = (part for part in text.split("```") if part.startswith("python\n"))
+    names: dict[str, Any] = {}
+    exec(code.removeprefix("python\n"), names)
+    check: Callable[[str, dict[str, str], bytes], bool] = names["is_genuine"]
+    return check
+
+
+def test_documented_check_tells_our_messages_from_others(desk: Any, receiver: Receiver) -> None:
     rule = add_webhook(desk, receiver, "failed")
     secret = desk.api.renew_notification_secret(desk.project, rule.id).secret
     _, agent = desk.running()
     agent.finish(exit_code=3)
     (post,) = receiver.wait_for(1)
-    name, moment = post.headers["webhook-id"], post.headers["webhook-timestamp"]
-    assert abs(time.time() - int(moment)) < 60
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = f"{name}.{moment}.".encode() + post.body
-    digest = hmac.new(key, signed, hashlib.sha256).digest()
-    assert post.headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
+    headers = {name.title(): value for name, value in post.headers.items()}
+    is_genuine = documented_check()
+    assert is_genuine(secret, headers, post.body)
+    assert not is_genuine(secret, headers, post.body + b" ")
+    assert not is_genuine(secret, {**headers, "Webhook-Id": "another"}, post.body)
+    assert not is_genuine("whsec_" + "A" * 43 + "=", headers, post.body)
+    late = str(int(headers["Webhook-Timestamp"]) - 1000)
+    assert not is_genuine(secret, {**headers, "Webhook-Timestamp": late}, post.body)
 
 
 def test_message_is_sent_again_until_it_is_taken(desk: Any, receiver: Receiver) -> None:
@@ -131,6 +138,7 @@ def test_message_is_sent_again_until_it_is_taken(desk: Any, receiver: Receiver) 
     assert len({post.body for post in posts}) == 1
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("status", [301, 400, 404, 410])
 def test_message_that_is_refused_is_not_sent_again(
     desk: Any, receiver: Receiver, status: int
@@ -181,6 +189,34 @@ def test_message_of_a_killed_server_arrives_once_after_its_restart(
     assert [each.status for each in settled(own_desk, rule)] == ["sent", "sent"]
     kinds = sorted(post.document["type"] for post in receiver.posts)
     assert kinds == ["job.failed", "job.running"]
+
+
+@pytest.mark.postgresql
+def test_two_servers_send_each_message_once(
+    tmp_path: Path,
+    server_class: Any,
+    desk_at: Any,
+    production: dict[str, str],
+    receiver: Receiver,
+) -> None:
+    variables = {**production, "PERIFLOW_SERVER_PRIVATE_ADDRESSES": "true"}
+    servers = [server_class(tmp_path / n, variables, is_embedded=False) for n in ("one", "two")]
+    try:
+        for server in servers:
+            server.outboxes = [each.data_dir / "outbox" for each in servers]
+            server.start()
+        desks = [desk_at(server, server.client()) for server in servers for _ in range(2)]
+        rules = [add_webhook(desk, receiver, path=f"/{desk.project}") for desk in desks]
+        for desk, rule in zip(desks, rules, strict=True):
+            for _ in range(10):
+                desk.api.test_notification(desk.project, rule.id)
+        for desk, rule in zip(desks, rules, strict=True):
+            assert [each.status for each in settled(desk, rule)] == ["sent"] * 10
+        assert len({post.headers["webhook-id"] for post in receiver.posts}) == 40
+        assert len(receiver.posts) == 40
+    finally:
+        for server in servers:
+            server.close()
 
 
 @pytest.mark.sqlite
@@ -243,6 +279,7 @@ def test_address_and_secret_of_a_webhook_are_shown_to_nobody(
         assert b"T0K3N" not in kept and secret.encode() not in kept and rule.id.encode() in kept
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "url",
     [
@@ -281,6 +318,7 @@ def test_rule_from_before_private_addresses_were_refused_is_not_obeyed(
     assert "private" in (message.error or "")
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "url", ["ftp://host/", "https://", "http://me:secret@host/", "http://host/#part", "host/path"]
 )
