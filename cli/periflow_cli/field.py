@@ -76,8 +76,9 @@ def _sentence(model: str, error: ErrorDetails) -> str:
             return f"{_article(noun)} may not be empty."
         case "string_too_long":
             return f"{_article(noun)} has at most {limits['max_length']} characters."
-    if error["type"] == "value_error" and field in _SECRET:
-        return f"{field} {limits['error']}."
+    if error["type"] == "value_error" and (field in _SECRET or not error["loc"]):
+        # Of the whole request nothing is shown either: it may hold such a field.
+        return f"{field if error['loc'] else ''} {limits['error']}.".strip()
     return f"{field}{'' if field in _SECRET else f' {shown}'}: {error['msg']}."
 
 

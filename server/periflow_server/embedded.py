@@ -20,6 +20,8 @@ from typing import IO
 
 from periflow_sdk.errors import ConflictError, PeriFlowError, UsageError
 
+OLD_KEYS = "old-keys"
+"""The file of the keys that a folder had before, while something is sealed under them."""
 # Below the range from which the kernel takes ports for outgoing connections, so that the port
 # is still free when the server comes back.
 _PORTS = range(17_000, 32_000)
@@ -117,9 +119,26 @@ def load_key(data_dir: Path) -> str:
         raise PeriFlowError(
             f"The key file {path} is damaged.",
             code="key_damaged",
-            hint="Remove it and start the server again: a new one is made, logins stay.",
+            hint="Restore it from a backup. If you remove it a new one is made: logins stay, and "
+            "stored credentials have to be entered again.",
         )
     return key
+
+
+def renew_key(data_dir: Path) -> str:
+    """A new key in the place of the folder's; the old one stays beside it until it is forgotten."""
+    old = data_dir / OLD_KEYS
+    known = old.read_text() if old.exists() else ""
+    _replace(old, f"{known}{load_key(data_dir)}\n")
+    _sync_folder(data_dir)
+    _replace(data_dir / "key", secrets.token_hex(32))
+    _sync_folder(data_dir)
+    return load_key(data_dir)
+
+
+def forget_old_keys(data_dir: Path) -> None:
+    """Nothing is sealed under the keys of before any more."""
+    (data_dir / OLD_KEYS).unlink(missing_ok=True)
 
 
 def load_site(data_dir: Path) -> str:
@@ -224,6 +243,16 @@ def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, text: str) -> None:

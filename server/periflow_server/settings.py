@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from periflow_sdk.errors import UsageError
+from periflow_server.embedded import OLD_KEYS
 
 _PREFIX = "PERIFLOW_SERVER_"
 
@@ -107,9 +108,12 @@ class Settings(BaseSettings):
     def old_keys(self) -> list[bytes]:
         """The secrets of before, or of a server that is newer, that sealed texts are opened with.
 
-        Commas or white space separate them in ``OLD_SECRET_KEYS``.
+        Commas or white space separate them in ``OLD_SECRET_KEYS``; a rotation that was cut off
+        has left some in the data folder.
         """
-        return [_key_bytes(text) for text in (self.old_secret_keys or "").replace(",", " ").split()]
+        kept = self.data_dir / OLD_KEYS
+        text = f"{self.old_secret_keys or ''} {kept.read_text() if kept.exists() else ''}"
+        return [_key_bytes(word) for word in text.replace(",", " ").split()]
 
     @property
     def database(self) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from periflow_cli.connection import Connection
     from periflow_cli.output import Output
+    from periflow_sdk.api import models as m
     from periflow_sdk.api.calls.credential import CredentialPlace
     from periflow_sdk.api.models import Credential
 
@@ -63,6 +64,7 @@ class _CreateGroup(Group):
 @_name_option
 @options_of("docker")
 @_share_option
+@_verify_option
 @json_option
 @click.pass_context
 def create(ctx: click.Context, /, **options: Any) -> None:
@@ -79,7 +81,7 @@ def create(ctx: click.Context, /, **options: Any) -> None:
     invocation = ctx.find_object(Invocation)
     assert invocation is not None
     type = "docker"
-    if not set(given) - {"shared", "as_json"}:
+    if not set(given) - {"shared", "no_verify", "as_json"}:
         ways = f"a type: pf credential create {'|'.join(FIELDS)} -n NAME ..."
         type = invocation.output.ask("Type", ways, complaint=_type_complaint)
     _create(invocation, type, options)
@@ -290,10 +292,10 @@ def _find(connection: Connection, name: str, shared: bool) -> Credential:
         return client.credential(place, name)
 
 
-def _body(type: str, values: dict[str, str]) -> Any:
+def _body(kind: str, values: dict[str, str]) -> m.AnyCredentialCreate:
     from periflow_sdk.api import models as m
 
-    bodies = {
+    bodies: dict[str, type[m.AnyCredentialCreate]] = {
         "docker": m.DockerCredentialCreate,
         "s3": m.S3CredentialCreate,
         "azure-blob": m.AzureBlobCredentialCreate,
@@ -301,7 +303,7 @@ def _body(type: str, values: dict[str, str]) -> Any:
         "wandb": m.WandbCredentialCreate,
         "slack": m.SlackCredentialCreate,
     }
-    return bodies[type].model_validate(values)
+    return bodies[kind].model_validate(values)
 
 
 def _refuse_others(type: str, options: dict[str, Any], values: dict[str, str]) -> None:

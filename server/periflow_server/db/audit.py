@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Index, Select, or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, utcnow
@@ -14,21 +14,20 @@ class AuditEvent(Base):
     """One act. ``organization_id`` and ``project_id`` are no references: they may be gone."""
 
     __tablename__ = "audit_events"
-    __table_args__ = (Index(None, "organization_id"), Index(None, "project_id"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(default=utcnow)
     actor: Mapped[str]
     action: Mapped[str]
     subject: Mapped[str]
-    organization_id: Mapped[str | None]
+    organization_id: Mapped[str | None] = mapped_column(index=True)
     project_id: Mapped[str | None]
 
 
 def newest_events(
     session: Session,
     *,
-    scope_ids: list[str] | None,
+    organization_id: str | None,
     text: str | None,
     since: datetime | None,
     limit: int,
@@ -36,15 +35,13 @@ def newest_events(
     """The last events, oldest first.
 
     Args:
-        scope_ids: Of these organizations or projects only.
+        organization_id: Of one organization only.
         text: Whose actor, action or subject has this in it.
         since: Not older than this.
     """
     query: Select[AuditEvent] = select(AuditEvent)
-    if scope_ids is not None:
-        query = query.where(
-            or_(AuditEvent.organization_id.in_(scope_ids), AuditEvent.project_id.in_(scope_ids))
-        )
+    if organization_id is not None:
+        query = query.where(AuditEvent.organization_id == organization_id)
     if text is not None:
         columns = (AuditEvent.actor, AuditEvent.action, AuditEvent.subject)
         query = query.where(or_(*(each.contains(text, autoescape=True) for each in columns)))

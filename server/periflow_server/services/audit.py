@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from periflow_server.db.audit import AuditEvent
+from datetime import datetime
+
+from periflow_sdk.errors import NotFoundError
+from periflow_server.db.audit import AuditEvent, newest_events
 from periflow_server.db.base import Session
+from periflow_server.db.organization import organization_named
 from periflow_server.db.user import User
 
 
@@ -37,3 +41,35 @@ def record(
 def user(session: Session, user_id: str) -> str:
     """A user as an actor."""
     return f"user {session.get_one(User, user_id).username}"
+
+
+def events(
+    session: Session,
+    *,
+    organization: str | None,
+    text: str | None,
+    since: datetime | None,
+    limit: int,
+) -> list[AuditEvent]:
+    """The last events, oldest first.
+
+    Args:
+        organization: The name of the only one to look at.
+        text: What actor, action or subject has in it.
+
+    Raises:
+        NotFoundError: there is no such organization.
+    """
+    organization_id = None
+    if organization is not None:
+        found = organization_named(session, organization)
+        if found is None:
+            raise NotFoundError(
+                f"There is no organization {organization!r}.",
+                code="organization_not_found",
+                hint="Run `pf-server admin list-orgs`.",
+            )
+        organization_id = found.id
+    return newest_events(
+        session, organization_id=organization_id, text=text, since=since, limit=limit
+    )

@@ -20,11 +20,16 @@ def join(database: Database, store: Store, settings: Settings) -> None:
             sign, nor find the chunks they keep.
     """
     with database.write() as session:
-        _compare_key(session, settings)
+        agree_on_key(session, settings)
         _compare_store(session, store)
 
 
-def _compare_key(session: Session, settings: Settings) -> None:
+def agree_on_key(session: Session, settings: Settings) -> None:
+    """Make the key of these settings that of the database, which has it or one before it.
+
+    Raises:
+        UsageError: the database has another key.
+    """
     own = key_id(settings.key)
     known = trait(session, "key")
     if known.value not in ("", own, *map(key_id, settings.old_keys)):

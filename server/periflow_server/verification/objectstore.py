@@ -66,7 +66,7 @@ def list_once(
 
 
 def _words(error: Exception) -> str:
-    text = str(error)
+    text = str(error).partition("Debug source")[0]
     if "InvalidAccessKey" in text or "Invalid Access Key" in text:
         return "the key is not of the right form"
-    return "timed out" if "timed out" in text or "timeout" in text.lower() else "no answer"
+    return "timed out" if "timed out" in text else "no answer"

@@ -57,8 +57,7 @@ def upgrade() -> None:
         sa.Column("project_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_events")),
     )
-    for column in ("organization_id", "project_id"):
-        op.create_index(op.f(f"ix_audit_events_{column}"), "audit_events", [column])
+    op.create_index(op.f("ix_audit_events_organization_id"), "audit_events", ["organization_id"])
     op.add_column("nodes", sa.Column("credentials_closed_at", sa.DateTime(timezone=True)))
 
 
