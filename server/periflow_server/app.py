@@ -23,6 +23,7 @@ from periflow_server.mailer import Mailer
 from periflow_server.middleware import RequestMiddleware
 from periflow_server.notifier import Notifier
 from periflow_server.repetition import RepeatMiddleware
+from periflow_server.routes import invite
 from periflow_server.scheduler import Scheduler
 from periflow_server.services import installation
 from periflow_server.services.vault import Vault
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestMiddleware)
     for router in routers():
         app.include_router(router, prefix="/api/v1")
+    app.include_router(invite.router)
     return app
 
 

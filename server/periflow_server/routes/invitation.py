@@ -16,10 +16,12 @@ from periflow_server.routes.dependencies import (
     Limit,
     Once,
     Page,
+    Throttle,
     organization_access,
 )
 from periflow_server.services import invitation as service
 from periflow_server.services.organization import OrganizationAccess
+from periflow_server.services.throttle import Limited
 
 router = APIRouter(tags=["invitations"])
 
@@ -30,9 +32,15 @@ Inviting = Annotated[OrganizationAccess, organization_access(Action.INVITATION_M
     "/organizations/{organization}/invitations", status_code=201, response_model=m.Invitation
 )
 def invite(
-    access: Inviting, body: m.InvitationCreate, once: Once, settings: CurrentSettings
+    access: Inviting,
+    body: m.InvitationCreate,
+    once: Once,
+    settings: CurrentSettings,
+    throttle: Throttle,
 ) -> Response:
     """Invite an address: a link and a code go there by mail."""
+    throttle(Limited.INVITE, access.user_id)
+    throttle(Limited.MAIL, body.email)
     return once(access.user_id, lambda session: service.invite(session, access, body, settings))
 
 
@@ -52,9 +60,15 @@ def list_invitations(
     response_model=m.Invitation,
 )
 def resend_invitation(
-    access: Inviting, invitation: str, once: Once, settings: CurrentSettings
+    access: Inviting,
+    invitation: str,
+    once: Once,
+    settings: CurrentSettings,
+    throttle: Throttle,
 ) -> Response:
     """Send a new mail, with a new code, to an invited address (or id)."""
+    throttle(Limited.INVITE, access.user_id)
+    throttle(Limited.MAIL, f"{access.organization_id}/{invitation}")
     return once(
         access.user_id, lambda session: service.resend(session, access, invitation, settings)
     )
@@ -68,6 +82,9 @@ def revoke_invitation(access: Inviting, invitation: str, database: Db) -> None:
 
 
 @router.post("/invitations/accept", status_code=201, response_model=m.Organization)
-def accept_invitation(user: CurrentUser, body: m.InvitationAccept, once: Once) -> Response:
+def accept_invitation(
+    user: CurrentUser, body: m.InvitationAccept, once: Once, throttle: Throttle
+) -> Response:
     """Become a member by the code or the link that was mailed to one's address."""
+    throttle(Limited.CODE, user.id)
     return once(user.id, lambda session: service.accept(session, body.code, user.id))

@@ -10,7 +10,7 @@ from periflow_sdk.errors import ConflictError, InvalidRequestError, LoginRequire
 from periflow_server.db import user as db
 from periflow_server.db.base import Database, Session, utcnow
 from periflow_server.letter import code_message, known_address_message
-from periflow_server.services import code, login
+from periflow_server.services import code, invitation, login
 from periflow_server.services.login import Client
 from periflow_server.services.mail import queue_mail
 from periflow_server.services.password import hash_password, is_password, require_strong
@@ -75,6 +75,59 @@ def confirm_signup(
     user = add_user(session, signup.username, signup.name, signup.email, signup.password_hash)
     session.delete(signup)
     return login.open_login(session, user, client, settings)
+
+
+def sign_up_invited(
+    session: Session,
+    body: m.InvitedSignup,
+    password_hash: str,
+    client: Client,
+    settings: Settings,
+) -> m.Session:
+    """Make the user who was invited, and log in; raises as ``join_invited``."""
+    user = join_invited(session, body, password_hash)
+    return login.open_login(session, user, client, settings)
+
+
+def join_invited(session: Session, body: m.InvitedSignup, password_hash: str) -> db.User:
+    """Make the user who was invited, a member where he was invited to.
+
+    The code came by mail, so the address is proven.
+
+    Raises:
+        InvalidRequestError: ``wrong_invitation``, ``weak_password``.
+        ConflictError: the invitation was used, revoked or has expired (``invitation_...``); the
+            username or the address is taken (``user_exists``).
+    """
+    invited, _ = invitation.open_invitation(session, body.code)
+    require_strong(body.password, body.username, invited.email)
+    _refuse_taken(session, body.username, invited.email, tells_address=True)
+    user = add_user(session, body.username, body.name, invited.email, password_hash)
+    invitation.accept(session, body.code, user.id)
+    return user
+
+
+def accept_with_password(database: Database, text: str, password: str) -> None:
+    """Accept an invitation as the user whose address was invited, by his password.
+
+    Args:
+        text: The code or the link.
+
+    Raises:
+        LoginRequiredError: the password is wrong (``wrong_credentials``).
+        InvalidRequestError, ConflictError: as ``invitation.open_invitation``.
+    """
+    with database.read() as session:
+        invited, _ = invitation.open_invitation(session, text, is_held=False)
+        user = db.user_with_address(session, invited.email)
+    if not is_password(password, user.password_hash if user else None) or user is None:
+        raise LoginRequiredError(
+            "The password is wrong.",
+            code="wrong_credentials",
+            hint="Try again, or run `pf passwd --reset` if you forgot it.",
+        )
+    with database.write() as session:
+        invitation.accept(session, text, user.id)
 
 
 def add_user(session: Session, username: str, name: str, email: str, password_hash: str) -> db.User:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,7 +28,7 @@ from periflow_server.db.organization import (
     locked_organization,
     member_named,
 )
-from periflow_server.db.user import User
+from periflow_server.db.user import User, user_with_address
 from periflow_server.letter import invitation_message
 from periflow_server.services.mail import mail_state, queue_mail
 from periflow_server.services.organization import OrganizationAccess, wire
@@ -36,6 +37,17 @@ from periflow_server.settings import Settings
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LENGTH = 16
 _LOOKALIKES = str.maketrans("OIL", "011")
+
+
+@dataclass(frozen=True)
+class Invited:
+    """What somebody who has a code may know of it; ``username`` is his, if he has an account."""
+
+    code: str
+    email: str
+    organization: str
+    inviter: str
+    username: str | None
 
 
 def invite(
@@ -104,22 +116,41 @@ def revoke(session: Session, access: OrganizationAccess, name: str) -> None:
     invitation.status = "revoked"
 
 
-def open_invitation(session: Session, text: str) -> tuple[db.Invitation, Organization]:
+def look(session: Session, text: str) -> Invited:
+    """What a code (or link) leads to; raises as ``open_invitation``."""
+    invitation, organization = open_invitation(session, text, is_held=False)
+    user = user_with_address(session, invitation.email)
+    return Invited(
+        code=_spelled(_code_in(text)),
+        email=invitation.email,
+        organization=organization.name,
+        inviter=session.get_one(User, invitation.invited_by).name,
+        username=user.username if user else None,
+    )
+
+
+def open_invitation(
+    session: Session, text: str, *, is_held: bool = True
+) -> tuple[db.Invitation, Organization]:
     """The invitation that a code (or link) can still accept, and where it leads.
+
+    Args:
+        is_held: It is ours until the end of the transaction.
 
     Raises:
         InvalidRequestError: there is no such code (``wrong_invitation``).
         ConflictError: it was used, revoked, or has expired (``invitation_used``,
             ``invitation_revoked``, ``invitation_expired``).
     """
-    found = db.invitation_with_code(session, _hash(_code_in(text)))
-    if found is None:
+    invitation = db.invitation_with_code(session, _hash(text))
+    if invitation is None:
         raise InvalidRequestError(
             "This invitation code is wrong, or a newer mail has replaced it.",
             code="wrong_invitation",
             hint="Copy the code or the link from the newest mail.",
         )
-    invitation = lock(session, found)
+    if is_held:
+        invitation = lock(session, invitation)
     _refuse_settled(invitation)
     if _status(invitation) == "expired":
         raise ConflictError(
@@ -227,8 +258,11 @@ def _wire(session: Session, invitation: db.Invitation, username: str) -> m.Invit
 
 
 def _new_code() -> str:
-    letters = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
-    return "-".join(letters[start : start + 4] for start in range(0, _LENGTH, 4))
+    return _spelled("".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)))
+
+
+def _spelled(letters: str) -> str:
+    return "-".join(letters[start : start + 4] for start in range(0, len(letters), 4))
 
 
 def _code_in(text: str) -> str:
