@@ -20,10 +20,12 @@ _NOUNS = {
     "WandbCredentialCreate": "credential name",
     "SlackCredentialCreate": "credential name",
     "CredentialUpdate": "credential name",
+    "ApiKeyCreate": "key name",
 }
 _SECRET = frozenset(
     {
         "password",
+        "new_password",
         "token",
         "webhook_url",
         "api_key",
@@ -60,7 +62,7 @@ def sentences(error: ValidationError) -> str:
 
 def _sentence(model: str, error: ErrorDetails) -> str:
     field = ".".join(str(part) for part in error["loc"]) or "value"
-    noun = _NOUNS.get(model, field) if field == "name" else field
+    noun = _NOUNS.get(model, field) if field == "name" else field.replace("_", " ")
     shown = repr(error["input"])
     limits = error.get("ctx", {})
     match error["type"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
+from periflow_sdk import __version__
 from periflow_sdk.api.proof import is_proof, new_nonce, read_key
 from periflow_sdk.errors import ServerUnreachableError, error_from_problem
 
@@ -43,6 +45,7 @@ class Transport:
         self._is_proven = key_file is None
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1/",
+            headers={"User-Agent": _user_agent()},
             timeout=httpx.Timeout(timeout_seconds, connect=min(connect_seconds, timeout_seconds)),
             trust_env=not self.url.startswith(("http://127.0.0.1", "http://localhost")),
         )
@@ -147,6 +150,12 @@ class Transport:
             hint="Check PERIFLOW_URL and your network, or run `pf server status`.",
             data={"url": self.url},
         )
+
+
+def _user_agent() -> str:
+    """What `pf session list` shows of this machine's logins."""
+    host = platform.node().encode("ascii", "ignore").decode()
+    return f"PeriFlow/{__version__} ({host or 'unknown'})"
 
 
 def _retry_after(response: httpx.Response) -> float:

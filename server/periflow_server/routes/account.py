@@ -53,6 +53,21 @@ def confirm_signup(
     return made
 
 
+@router.post("/signups/invited", status_code=201)
+def sign_up_invited(
+    body: m.InvitedSignup,
+    database: Db,
+    client: CurrentClient,
+    settings: CurrentSettings,
+    throttle: Throttle,
+) -> m.Session:
+    """Sign up with the code or the link of an invitation; this joins and logs in."""
+    throttle(Limited.SIGNUP, body.username)
+    password_hash = hash_password(body.password)
+    with database.write() as session:
+        return account.sign_up_invited(session, body, password_hash, client, settings)
+
+
 @router.post("/password-resets", status_code=201)
 def request_password_reset(
     body: m.PasswordResetRequest, database: Db, settings: CurrentSettings, throttle: Throttle
