@@ -42,6 +42,28 @@ def invitation_message(
     )
 
 
+def approval_message(to: str, name: str, organization: str) -> EmailMessage:
+    """The word to an owner that his organization can be used."""
+    return _message(
+        to,
+        f"Your PeriFlow organization {organization} is active",
+        f"Hello {name},\n\nan administrator has approved your organization {organization}. "
+        f"To begin:\n\npf org switch {organization}\npf project create NAME\n"
+        "pf org invite EMAIL\n",
+    )
+
+
+def refusal_message(to: str, name: str, organization: str, reason: str | None) -> EmailMessage:
+    """The word to an owner that his organization was refused."""
+    why = f"\n\nThe reason: {reason}" if reason else ""
+    return _message(
+        to,
+        f"Your PeriFlow organization {organization} was refused",
+        f"Hello {name},\n\nan administrator has refused your organization {organization}.{why}\n\n"
+        f"You can remove it with `pf org delete {organization}`.\n",
+    )
+
+
 def known_address_message(to: str, name: str, username: str) -> EmailMessage:
     """The answer to a signup with an address that has an account."""
     return _message(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import httpx
 import pytest
 from people import join_organization, join_project
 
+from periflow_sdk.api import models as m
+from periflow_sdk.api.client import ApiClient
 from periflow_sdk.errors import (
     ConflictError,
     ForbiddenError,
     InvalidRequestError,
+    LoginRequiredError,
     NotFoundError,
 )
 
@@ -130,3 +135,30 @@ def test_members_of_a_long_list_come_in_pages(server: ServerProcess) -> None:
     assert rest["next_cursor"] is None
     names = [each["username"] for each in first["items"] + rest["items"]]
     assert names == sorted([owner.username, *(each.username for each in members)])
+
+
+def test_api_key_of_who_was_removed_never_works_again(server: ServerProcess) -> None:
+    owner = server.client()
+    member = join_project(server, owner, "developer")
+    key = member.create_key(owner.project, m.ApiKeyCreate(name="ci", role="developer")).key
+    with ApiClient(server.url, key) as machine:
+        assert machine.jobs(owner.project) == []
+        owner.remove_organization_member(owner.organization, member.username)
+        with pytest.raises(LoginRequiredError):
+            machine.jobs(owner.project)
+        join_project(server, owner, "developer", member)
+        assert member.jobs(owner.project) == []
+        with pytest.raises(LoginRequiredError):
+            machine.jobs(owner.project)
+
+
+def test_log_that_is_followed_ends_with_the_membership(server: ServerProcess) -> None:
+    owner = server.client()
+    member = join_project(server, owner, "guest")
+    body = m.AttachedJobCreate(run_id=uuid4().hex, name="run", command="python", hostname="here")
+    job = owner.attach_job(owner.project, body).job
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(member.job_log, owner.project, job.number, wait_seconds=25)
+        owner.remove_organization_member(owner.organization, member.username)
+        with pytest.raises(NotFoundError):
+            following.result(timeout=15)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, or_, select, update
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    Select,
+    String,
+    UniqueConstraint,
+    delete,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, new_id, utcnow
@@ -77,6 +87,13 @@ def keys_called(session: Session, project_id: str, reference: str) -> list[KeyRo
         .limit(20)
     )
     return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def forget_keys(session: Session, user_id: str, projects: Select[str] | list[str]) -> None:
+    """Remove the keys of a user who is not in these projects any more."""
+    session.execute(
+        delete(ApiKey).where(ApiKey.user_id == user_id, ApiKey.project_id.in_(projects))
+    )
 
 
 def note_use(session: Session, key_id: str, now: datetime) -> None:

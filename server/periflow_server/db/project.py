@@ -119,14 +119,18 @@ def team_member_named(session: Session, project: Project, name: str) -> TeamRow 
     return (row[0], row[1], row[2]) if row else None
 
 
-def leave_projects(session: Session, organization_id: str, user_id: str) -> None:
-    """Take a user out of all projects of an organization."""
-    ids = select(Project.id).where(Project.organization_id == organization_id)
+def leave_projects(session: Session, user_id: str, projects: Select[str]) -> None:
+    """Take a user out of projects."""
     session.execute(
         delete(ProjectMember).where(
-            ProjectMember.user_id == user_id, ProjectMember.project_id.in_(ids)
+            ProjectMember.user_id == user_id, ProjectMember.project_id.in_(projects)
         )
     )
+
+
+def projects_in(organization_id: str) -> Select[str]:
+    """The ids of an organization's projects, to ask with."""
+    return select(Project.id).where(Project.organization_id == organization_id)
 
 
 def _team(project: Project) -> Select[User, OrganizationRole, ProjectMember]:

@@ -51,6 +51,17 @@ def user_access(
     return ProjectAccess(project.id, project.organization_id, user_id, role)
 
 
+def renew(session: Session, access: ProjectAccess, action: Action) -> None:
+    """Ask once more, in a request that lasts: a role that was taken away counts at once.
+
+    Raises:
+        NotFoundError: the project does not exist for him any more.
+        ForbiddenError: his role does not allow it any more.
+    """
+    if access.user_id:
+        user_access(session, access.project_id, access.user_id, action)
+
+
 def job_access(
     session: Session, project_id: str, identity: AttemptIdentity, action: Action
 ) -> ProjectAccess:

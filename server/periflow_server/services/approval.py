@@ -8,6 +8,9 @@ from datetime import datetime
 from periflow_sdk.errors import ConflictError, NotFoundError
 from periflow_server.db import organization as db
 from periflow_server.db.base import Session
+from periflow_server.letter import approval_message, refusal_message
+from periflow_server.services import audit
+from periflow_server.services.mail import queue_mail
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ def candidates(session: Session, status: db.OrganizationStatus | None) -> list[C
 
 
 def approve(session: Session, name: str) -> Candidate:
-    """Let an organization be used; one that was refused too.
+    """Let an organization be used, one that was refused too, and tell its owners.
 
     Raises:
         NotFoundError: ``organization_not_found``.
@@ -36,11 +39,14 @@ def approve(session: Session, name: str) -> Candidate:
     organization = _find(session, name)
     _require_waiting(organization)
     organization.status, organization.refusal = "active", None
+    _note(session, organization, "approve")
+    for user in db.owners_of(session, organization.id):
+        queue_mail(session, approval_message(user.email, user.name, organization.name))
     return _with_owners(session, organization)
 
 
 def refuse(session: Session, name: str, reason: str | None) -> Candidate:
-    """Refuse an organization that waits.
+    """Refuse an organization that waits, and tell its owners.
 
     Raises:
         NotFoundError: ``organization_not_found``.
@@ -49,6 +55,9 @@ def refuse(session: Session, name: str, reason: str | None) -> Candidate:
     organization = _find(session, name)
     _require_waiting(organization)
     organization.status, organization.refusal = "refused", reason
+    _note(session, organization, "refuse")
+    for user in db.owners_of(session, organization.id):
+        queue_mail(session, refusal_message(user.email, user.name, organization.name, reason))
     return _with_owners(session, organization)
 
 
@@ -70,6 +79,16 @@ def _require_waiting(organization: db.Organization) -> None:
             code="organization_active",
             hint="Run `pf-server admin list-orgs --status staged` to see who waits.",
         )
+
+
+def _note(session: Session, organization: db.Organization, what: str) -> None:
+    audit.record(
+        session,
+        actor="admin",
+        action=f"organization.{what}",
+        subject=organization.name,
+        organization_id=organization.id,
+    )
 
 
 def _with_owners(session: Session, organization: db.Organization) -> Candidate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Protocol
 
 from periflow_sdk.errors import NotFoundError
 from periflow_server.db.audit import AuditEvent, newest_events
@@ -35,6 +36,29 @@ def record(
             organization_id=organization_id,
             project_id=project_id,
         )
+    )
+
+
+class Acting(Protocol):
+    """Who acts, and where: a ``ProjectAccess`` or an ``OrganizationAccess``."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def organization_id(self) -> str: ...
+    @property
+    def project_id(self) -> str | None: ...
+
+
+def note(session: Session, access: Acting, action: str, subject: str) -> None:
+    """Note an act of a user where he has access; see ``record``."""
+    record(
+        session,
+        actor=user(session, access.user_id),
+        action=action,
+        subject=subject,
+        organization_id=access.organization_id,
+        project_id=access.project_id,
     )
 
 

@@ -30,6 +30,7 @@ from periflow_server.db.organization import (
 )
 from periflow_server.db.user import User, user_with_address
 from periflow_server.letter import invitation_message
+from periflow_server.services import audit
 from periflow_server.services.mail import mail_state, queue_mail
 from periflow_server.services.organization import OrganizationAccess, wire
 from periflow_server.settings import Settings
@@ -76,6 +77,7 @@ def invite(
     invitation = row[0] if row else db.Invitation(id=new_id(), email=body.email)
     invitation.organization_id, invitation.invited_by = organization.id, access.user_id
     invitation.created_at, invitation.accepted_at = utcnow(), None
+    audit.note(session, access, "invitation.create", body.email)
     return _send(session, organization, invitation, access.user_id, settings)
 
 
@@ -100,6 +102,7 @@ def resend(
     organization = locked_organization(session, access.organization_id)
     invitation = _find(session, access, name)
     _refuse_settled(invitation)
+    audit.note(session, access, "invitation.resend", invitation.email)
     return _send(session, organization, invitation, access.user_id, settings)
 
 
@@ -114,6 +117,7 @@ def revoke(session: Session, access: OrganizationAccess, name: str) -> None:
     invitation = _find(session, access, name)
     _refuse_settled(invitation)
     invitation.status = "revoked"
+    audit.note(session, access, "invitation.revoke", invitation.email)
 
 
 def look(session: Session, text: str) -> Invited:
@@ -182,6 +186,13 @@ def accept(session: Session, text: str, user_id: str) -> m.Organization:
     if membership is None:
         membership = Membership(organization_id=organization.id, user_id=user.id, role="member")
         session.add(membership)
+    audit.record(
+        session,
+        actor=audit.user(session, user.id),
+        action="invitation.accept",
+        subject=invitation.email,
+        organization_id=organization.id,
+    )
     return wire(organization, membership.role)
 
 

@@ -6,8 +6,10 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, NotFoundError
 from periflow_server.db import organization as db
 from periflow_server.db.base import Session
-from periflow_server.db.project import leave_projects
+from periflow_server.db.key import forget_keys
+from periflow_server.db.project import leave_projects, projects_in
 from periflow_server.permissions import Role, role_named
+from periflow_server.services import audit
 from periflow_server.services.organization import OrganizationAccess
 
 
@@ -36,6 +38,7 @@ def set_role(
     if role is Role.MEMBER:
         _require_other_owner(session, organization, row)
     row[0].role = "owner" if role is Role.OWNER else "member"
+    audit.note(session, access, "membership.role", f"{row[1].username} as {role}")
     return _wire(row)
 
 
@@ -47,7 +50,9 @@ def remove(session: Session, access: OrganizationAccess, username: str) -> None:
         ConflictError: nobody would own the organization (``last_owner``).
     """
     organization = db.locked_organization(session, access.organization_id)
-    _remove(session, organization, _find(session, organization, username))
+    row = _find(session, organization, username)
+    _remove(session, organization, row)
+    audit.note(session, access, "membership.remove", row[1].username)
 
 
 def leave(session: Session, access: OrganizationAccess) -> None:
@@ -57,7 +62,9 @@ def leave(session: Session, access: OrganizationAccess) -> None:
         ConflictError: nobody would own the organization (``last_owner``).
     """
     organization = db.locked_organization(session, access.organization_id)
-    _remove(session, organization, _find(session, organization, access.user_id))
+    row = _find(session, organization, access.user_id)
+    _remove(session, organization, row)
+    audit.note(session, access, "membership.leave", row[1].username)
 
 
 def member_not_found(name: str, organization: str) -> NotFoundError:
@@ -71,8 +78,11 @@ def member_not_found(name: str, organization: str) -> NotFoundError:
 
 def _remove(session: Session, organization: db.Organization, row: db.MemberRow) -> None:
     _require_other_owner(session, organization, row)
-    leave_projects(session, organization.id, row[1].id)
-    session.delete(row[0])
+    membership, user = row
+    projects = projects_in(organization.id)
+    leave_projects(session, user.id, projects)
+    forget_keys(session, user.id, projects)
+    session.delete(membership)
 
 
 def _find(session: Session, organization: db.Organization, name: str) -> db.MemberRow:

@@ -12,6 +12,7 @@ from periflow_server.db.deletion import hide_organization, unfinished_jobs
 from periflow_server.db.key import ApiKey
 from periflow_server.db.project import Project
 from periflow_server.permissions import Action, Role, is_allowed
+from periflow_server.services import audit
 from periflow_server.settings import Settings
 
 
@@ -113,6 +114,13 @@ def create_organization(
     session.add(organization)
     session.flush()
     session.add(db.Membership(organization_id=organization.id, user_id=user_id, role="owner"))
+    audit.record(
+        session,
+        actor=audit.user(session, user_id),
+        action="organization.create",
+        subject=organization.name,
+        organization_id=organization.id,
+    )
     return wire(organization, "owner")
 
 
@@ -132,6 +140,7 @@ def delete_organization(session: Session, access: OrganizationAccess) -> None:
             code="organization_busy",
             hint=f"Wait for them, or stop them: in project {project}, `pf job stop {number}`.",
         )
+    audit.note(session, access, "organization.delete", organization.name)
     hide_organization(session, organization, utcnow())
 
 

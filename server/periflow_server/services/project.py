@@ -8,6 +8,7 @@ from periflow_server.db import project as db
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.deletion import hide_project, unfinished_jobs
 from periflow_server.permissions import Role, project_role
+from periflow_server.services import audit
 from periflow_server.services.access import ProjectAccess
 from periflow_server.services.organization import OrganizationAccess, counted
 from periflow_server.services.usage import keep_usage
@@ -31,6 +32,7 @@ def create_project(
     session.add(project)
     session.flush()
     session.add(db.ProjectMember(project_id=project.id, user_id=access.user_id, role="admin"))
+    audit.note(session, access, "project.create", project.name)
     return _wire(project, Role.ADMIN)
 
 
@@ -70,6 +72,7 @@ def delete_project(session: Session, access: ProjectAccess) -> None:
             hint=f"Wait for them, or stop them: `pf job stop {busy[0][1]}`.",
             data={"jobs": [number for _, number in busy]},
         )
+    audit.note(session, access, "project.delete", project.name)
     keep_usage(session, project)
     hide_project(project, utcnow())
 

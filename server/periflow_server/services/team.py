@@ -6,8 +6,10 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, NotFoundError
 from periflow_server.db import project as db
 from periflow_server.db.base import Session
+from periflow_server.db.key import forget_keys
 from periflow_server.db.organization import Organization, member_named
 from periflow_server.permissions import Role, role_named
+from periflow_server.services import audit
 from periflow_server.services.access import ProjectAccess
 from periflow_server.services.membership import member_not_found
 
@@ -51,6 +53,7 @@ def add(session: Session, access: ProjectAccess, body: m.ProjectMemberAdd) -> m.
     member = db.ProjectMember(project_id=project.id, user_id=user.id, role=_stored(role))
     session.add(member)
     session.flush()
+    audit.note(session, access, "member.add", f"{user.username} as {role}")
     return _wire((user, membership.role, member))
 
 
@@ -72,6 +75,7 @@ def set_role(session: Session, access: ProjectAccess, username: str, text: str) 
         session.add(member)
         session.flush()
     member.role = _stored(role)
+    audit.note(session, access, "member.role", f"{user.username} as {role}")
     return _wire((user, organization_role, member))
 
 
@@ -87,6 +91,8 @@ def remove(session: Session, access: ProjectAccess, username: str) -> None:
     if organization_role == "owner":
         raise _owner_role(user.username)
     session.delete(member)
+    forget_keys(session, user.id, [project.id])
+    audit.note(session, access, "member.remove", user.username)
 
 
 def _find(session: Session, project: db.Project, name: str) -> db.TeamRow:
