@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from periflow_cli.connection import Connection
     from periflow_cli.output import Output
-    from periflow_sdk.api import models as m
     from periflow_sdk.api.calls.credential import CredentialPlace
     from periflow_sdk.api.models import Credential
 
@@ -114,12 +113,15 @@ for _type, _words in (
     _add_type(_type, _words)
 
 
-def _create(invocation: Invocation, type: str, options: dict[str, Any]) -> None:
+def _create(invocation: Invocation, type: Any, options: dict[str, Any]) -> None:
+    from periflow_sdk.api import models as m
+
     output = invocation.output
     connection = invocation.connect()
     place = _place(connection, options["shared"])
     name = options["name"] or output.ask("Name", "-n NAME")
-    body = _body(type, {"name": name, **all_values(type, options, output)})
+    values = all_values(type, options, output)
+    body = m.CREDENTIAL_BODIES[type].model_validate({"name": name, **values})
     verify = not options.get("no_verify")
     credential = connection.client.create_credential(place, body, verify=verify)
     if options["as_json"]:
@@ -290,20 +292,6 @@ def _find(connection: Connection, name: str, shared: bool) -> Credential:
         where=f"in {where.name}",
     ):
         return client.credential(place, name)
-
-
-def _body(kind: str, values: dict[str, str]) -> m.AnyCredentialCreate:
-    from periflow_sdk.api import models as m
-
-    bodies: dict[str, type[m.AnyCredentialCreate]] = {
-        "docker": m.DockerCredentialCreate,
-        "s3": m.S3CredentialCreate,
-        "azure-blob": m.AzureBlobCredentialCreate,
-        "gcs": m.GcsCredentialCreate,
-        "wandb": m.WandbCredentialCreate,
-        "slack": m.SlackCredentialCreate,
-    }
-    return bodies[kind].model_validate(values)
 
 
 def _refuse_others(type: str, options: dict[str, Any], values: dict[str, str]) -> None:

@@ -38,6 +38,7 @@ from periflow_sdk.api.models.checkpoint import (
     SaveType,
 )
 from periflow_sdk.api.models.credential import (
+    CREDENTIAL_BODIES,
     AnyCredentialCreate,
     AzureBlobCredentialCreate,
     Credential,
@@ -123,6 +124,7 @@ from periflow_sdk.api.models.vm import VmType
 from periflow_sdk.api.models.wire import Body, Email, Hash, Name, Password, Wire
 
 __all__ = [
+    "CREDENTIAL_BODIES",
     "TERMINAL_STATUSES",
     "Accepted",
     "AgentEvent",

@@ -6,6 +6,7 @@ A ``Secret`` shows itself as stars in texts and logs, and goes over the wire as 
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,14 @@ def _printable(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not (text.isascii() and text.isprintable() and " " not in text):
         raise ValueError("has a space or a character that no such value has")
+    return value
+
+
+def _base64(value: SecretStr) -> SecretStr:
+    try:
+        b64decode(value.get_secret_value(), validate=True)
+    except ValueError:
+        raise ValueError("is not a key as Azure prints it, in base64") from None
     return value
 
 
@@ -67,7 +76,7 @@ class AzureBlobCredentialCreate(_CredentialBody):
     type: Literal["azure-blob"] = "azure-blob"
     name: Name
     storage_account_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{3,24}$")]
-    storage_account_key: Annotated[Secret, AfterValidator(_printable)]
+    storage_account_key: Annotated[Secret, AfterValidator(_base64)]
 
 
 class GcsCredentialCreate(_CredentialBody):
@@ -118,6 +127,14 @@ AnyCredentialCreate = (
     | WandbCredentialCreate
     | SlackCredentialCreate
 )
+CREDENTIAL_BODIES: dict[CredentialType, type[AnyCredentialCreate]] = {
+    "docker": DockerCredentialCreate,
+    "s3": S3CredentialCreate,
+    "azure-blob": AzureBlobCredentialCreate,
+    "gcs": GcsCredentialCreate,
+    "wandb": WandbCredentialCreate,
+    "slack": SlackCredentialCreate,
+}
 CredentialCreate = Annotated[AnyCredentialCreate, Field(discriminator="type")]
 
 

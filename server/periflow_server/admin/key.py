@@ -85,8 +85,9 @@ def _rotate(target: Target) -> Rotation:
 
 
 def _tell(done: Rotation, *, has_file: bool) -> None:
-    total = done.renewed + done.current
-    print(f"Sealed {done.renewed} of {total} stored secrets anew; all are under the newest key.")
+    total = done.renewed + done.current + len(done.lost)
+    end = "" if done.lost else "; all are under the newest key"
+    print(f"Sealed {done.renewed} of {total} stored secrets anew{end}.")
     if not has_file and done.renewed and not done.lost:
         print("PERIFLOW_SERVER_OLD_SECRET_KEYS is not needed any more.", file=sys.stderr)
     if not has_file and not done.renewed:

@@ -5,9 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, Select, Text, UniqueConstraint, and_, or_, select
+from sqlalchemy import (
+    JSON,
+    ForeignKey,
+    Index,
+    Select,
+    String,
+    Text,
+    UniqueConstraint,
+    and_,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from periflow_sdk.api.models import CredentialType
 from periflow_server.db.base import Base, new_id, utcnow
 from periflow_server.db.job import ACTIVE, Job
 from periflow_server.db.notification import Notification
@@ -29,7 +41,7 @@ class Credential(Base):
     project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
     scope_id: Mapped[str]
     name: Mapped[str]
-    type: Mapped[str]
+    type: Mapped[CredentialType] = mapped_column(String)
     details: Mapped[dict[str, Any]] = mapped_column(JSON)
     sealed: Mapped[str] = mapped_column(Text)
     created_by: Mapped[str] = mapped_column(ForeignKey("users.id"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import get_args
 
 from pydantic import SecretStr, ValidationError
 
@@ -31,9 +30,6 @@ Access = ProjectAccess | OrganizationAccess
 _STARS = "********"
 _PREFIX = re.compile(r"[0-9a-f-]{4,36}")
 _SHOWN_END = 4
-_BODIES: dict[str, type[m.AnyCredentialCreate]] = {
-    body.model_fields["type"].default: body for body in get_args(m.AnyCredentialCreate)
-}
 
 
 def create(
@@ -242,7 +238,7 @@ def _refuse_taken(session: Session, scope_id: str, name: str) -> None:
 def _merged(
     vault: Vault, credential: db.Credential, body: m.CredentialUpdate
 ) -> m.AnyCredentialCreate:
-    model = _BODIES[credential.type]
+    model = m.CREDENTIAL_BODIES[credential.type]
     known = set(model.model_fields) - {"type", "name"}
     if unknown := sorted(set(body.values) - known):
         raise InvalidRequestError(

@@ -67,6 +67,4 @@ def list_once(
 
 def _words(error: Exception) -> str:
     text = str(error).partition("Debug source")[0]
-    if "InvalidAccessKey" in text or "Invalid Access Key" in text:
-        return "the key is not of the right form"
     return "timed out" if "timed out" in text else "no answer"
