@@ -11,6 +11,7 @@ import threading
 import time
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from typing import TYPE_CHECKING
 
 from periflow_server.db.base import Database, Session, utcnow
 from periflow_server.outbox import put_in_outbox
@@ -18,6 +19,9 @@ from periflow_server.services import mail
 from periflow_server.services.mail import Letter, Postbox
 from periflow_server.services.vault import Vault
 from periflow_server.settings import Settings
+
+if TYPE_CHECKING:
+    from periflow_server.smtp import MailServer
 
 _POLL_SECONDS = 1.0
 _TIDY_SECONDS = 60.0
@@ -27,7 +31,11 @@ logger = logging.getLogger("periflow_server")
 
 
 class Mailer:
-    """Runs from the server's start to its end; several servers share one queue."""
+    """Runs from the server's start to its end; several servers share one queue.
+
+    Raises:
+        UsageError: ``SMTP_URL`` is wrong.
+    """
 
     def __init__(self, database: Database, settings: Settings, vault: Vault) -> None:
         self._database = database
@@ -37,6 +45,10 @@ class Mailer:
         self._putting_away = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="mailer", daemon=True)
         self._failure = ""
+        if settings.smtp_url is not None:
+            from periflow_server.smtp import read_address
+
+            read_address(settings.smtp_url)
         database.info["postbox"] = Postbox(vault, self._deliver)
 
     def start(self) -> None:
@@ -80,12 +92,8 @@ class Mailer:
         if self._settings.smtp_url is None:
             self._put_away()
             return
-        while self._is_due() and not self._closing.is_set():
-            with self._database.write() as session:
-                letters = mail.take(session, _AT_ONCE)
-            if not letters:  # another server has them
-                return
-            self._send(letters)
+        if self._is_due():
+            self._send_all()
 
     def _is_due(self) -> bool:
         with self._database.read() as session:
@@ -111,16 +119,25 @@ class Mailer:
         else:
             mail.settle(session, letter.id, "sent", None, self._backoff)
 
-    def _send(self, letters: list[Letter]) -> None:
+    def _send_all(self) -> None:
         from periflow_server.smtp import MailServer
 
         with MailServer(self._settings) as server:
-            for letter in letters:
-                outcome, error = server.send(letter.recipient, self._complete(letter))
-                if error:
-                    logger.warning("Mail %s was not sent: %s", letter.id, error)
+            while not self._closing.is_set():
+                # One at a time: of what is taken and not sent nobody knows until it is given up.
                 with self._database.write() as session:
-                    mail.settle(session, letter.id, outcome, error, self._backoff)
+                    letters = mail.take(session, 1)
+                if not letters:
+                    return
+                for letter in letters:
+                    self._send(server, letter)
+
+    def _send(self, server: MailServer, letter: Letter) -> None:
+        outcome, error = server.send(letter.recipient, self._complete(letter))
+        if error:
+            logger.warning("Mail %s was not sent: %s", letter.id, error)
+        with self._database.write() as session:
+            mail.settle(session, letter.id, outcome, error, self._backoff)
 
     @property
     def _backoff(self) -> float:

@@ -21,7 +21,7 @@ from periflow_server.db.base import Session, after_commit, new_id, utcnow
 from periflow_server.services.vault import Vault, VaultError
 
 _TRIED_FOR = timedelta(hours=48)
-_TAKEN_FOR = timedelta(minutes=5)
+_TAKEN_FOR = timedelta(minutes=3)
 _KEPT_FOR = timedelta(days=30)
 _LONGEST_PAUSE_SECONDS = 900.0
 _LONGEST_ERROR = 300
