@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -19,15 +20,17 @@ from periflow_sdk.errors import LoginRequiredError
 
 if TYPE_CHECKING:
     from conftest import ServerProcess
+    from postgresql_cluster import PostgresqlCluster
 
 PASSWORD = "correct horse battery"
 
 pytestmark = pytest.mark.sqlite
 
 
-def admin(*words: object) -> subprocess.CompletedProcess[str]:
+def admin(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "periflow_server", "admin", *map(str, words)],
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -166,3 +169,35 @@ def test_backup_with_files_that_lead_elsewhere_is_refused(
     assert done.returncode == 2
     assert "does not belong" in done.stderr
     assert not list(tmp_path.rglob("evil"))
+
+
+def test_server_for_others_on_sqlite_is_backed_up_too(
+    start_server: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    server = start_server(is_embedded=False, PERIFLOW_SERVER_ORG_APPROVAL="auto")
+    server.signed_up("grace")
+    where = {"PERIFLOW_SERVER_DATA_DIR": str(server.data_dir)}
+    done = admin("backup", tmp_path / "b.tar", **where)
+    assert done.returncode == 0, done.stderr
+    running = admin("restore", tmp_path / "b.tar", "--yes", **where)
+    assert running.returncode != 0 and "running already" in running.stderr
+    server.stop()
+    assert admin("restore", tmp_path / "b.tar", "--yes", **where).returncode == 0
+    server.start()
+    with server.anonymous() as client:
+        assert client.log_in(login("grace"))
+
+
+def test_data_in_postgresql_is_left_to_its_own_tools(
+    start_server: Callable[..., ServerProcess], postgresql: PostgresqlCluster, tmp_path: Path
+) -> None:
+    url = postgresql.create()
+    server = start_server(is_embedded=False, PERIFLOW_SERVER_DATABASE_URL=url)
+    done = admin(
+        "backup",
+        tmp_path / "b.tar",
+        PERIFLOW_SERVER_DATABASE_URL=url,
+        PERIFLOW_SERVER_DATA_DIR=str(server.data_dir),
+    )
+    assert (done.returncode, "pg_dump" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "b.tar").exists()

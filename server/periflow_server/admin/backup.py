@@ -85,12 +85,18 @@ def _file_of(settings: Settings) -> Path:
 def _data_dir(options: argparse.Namespace) -> Path:
     """The folder that gets the data; it need not be there."""
     from periflow_sdk.environment import home
+    from periflow_sdk.errors import UsageError
     from periflow_server.settings import Settings
 
     if options.embedded or options.home:
         return Path(options.home or home()).absolute() / "server"
     settings = Settings.read()
     _file_of(settings)
+    if settings.database_url or settings.storage_url:
+        raise UsageError(
+            "A restored server has its database and store in its data folder.",
+            hint="Unset PERIFLOW_SERVER_DATABASE_URL and PERIFLOW_SERVER_STORAGE_URL.",
+        )
     return settings.data_dir.absolute()
 
 
@@ -106,22 +112,13 @@ def _stopped(data_dir: Path) -> Iterator[None]:
     """Nobody serves from the folder meanwhile.
 
     Raises:
-        ConflictError: a server runs there (``server_running``).
+        ConflictError: a server runs there (``server_running``, ``database_in_use``).
     """
-    import fcntl
-
-    from periflow_sdk.errors import ConflictError
+    from periflow_server import embedded
 
     if not data_dir.exists():
         yield
         return
-    with (data_dir / "server.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConflictError(
-                f"A server is running on {data_dir}.",
-                code="server_running",
-                hint="Run `pf server stop` first.",
-            ) from error
+    folder = embedded.hold_folder(data_dir, "Stop it first: `pf server stop`.")
+    with folder, embedded.hold_database(f"sqlite:///{data_dir / 'periflow.db'}"):
         yield

@@ -15,10 +15,12 @@ from periflow_server.routes.dependencies import (
     Limit,
     Once,
     Page,
+    Throttle,
     project_access,
 )
 from periflow_server.services import notification as service
 from periflow_server.services.access import ProjectAccess
+from periflow_server.services.throttle import Limited
 from periflow_server.services.vault import Vault
 
 router = APIRouter(prefix="/projects/{project}/notifications", tags=["notifications"])
@@ -81,8 +83,11 @@ def renew_secret(
 
 
 @router.post("/{notification}/test", status_code=201, response_model=m.Delivery)
-def test_notification(access: Manager, notification: str, once: Once) -> Response:
+def test_notification(
+    access: Manager, notification: str, once: Once, throttle: Throttle
+) -> Response:
     """Send a test message; the list of deliveries says what becomes of it."""
+    throttle(Limited.NOTIFY, access.project_id)
     return once(access.user_id, lambda session: service.test(session, access, notification))
 
 

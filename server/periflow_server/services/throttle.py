@@ -32,6 +32,7 @@ class Limited(StrEnum):
     RESET = "reset"
     INVITE = "invite"
     MAIL = "mail"
+    NOTIFY = "notify"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ _PER_ACCOUNT = {
     Limited.RESET: Rate(5, 120),
     Limited.INVITE: Rate(100, 20),
     Limited.MAIL: Rate(10, 300),
+    Limited.NOTIFY: Rate(20, 10),
 }
 """Of one account from one address; from all addresses together ten times as many."""
 _PER_ADDRESS = {
@@ -60,6 +62,7 @@ _PER_ADDRESS = {
     Limited.RESET: Rate(30, 30),
     Limited.INVITE: Rate(200, 10),
     Limited.MAIL: Rate(200, 10),
+    Limited.NOTIFY: Rate(200, 5),
 }
 _FROM_ANYWHERE = 10
 _TIDY_BELOW = 8  # of 256: what a digest begins with decides who tidies
