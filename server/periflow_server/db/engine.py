@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -77,8 +76,13 @@ def postgresql_engine(url: URL, connections: int) -> Engine:
 
 def insert(session: Session, table: type[DeclarativeBase]) -> Any:
     """An INSERT that knows ON CONFLICT, as both databases have it in their own way."""
+    # Imported here: the start of every server would pay for both.
     if session.get_bind().dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
         return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
     return postgresql.insert(table)
 
 
