@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from people import invitation_codes, join_organization
+from people import invitation_codes, join_organization, wait_until
 from sqlalchemy import select, text
 
+from periflow_sdk.api import models as m
+from periflow_sdk.api.client import ApiClient
 from periflow_sdk.errors import (
     ConflictError,
     ForbiddenError,
@@ -18,6 +21,9 @@ from periflow_sdk.errors import (
 )
 from periflow_server.db.base import Database, utcnow
 from periflow_server.db.invitation import Invitation
+from periflow_server.db.schema import import_tables
+from periflow_server.db.user import User
+from periflow_server.services.password import hash_password
 
 if TYPE_CHECKING:
     from conftest import Client, ServerProcess
@@ -194,3 +200,44 @@ def test_mail_names_who_invites_where_to_and_how_to_accept(server: ServerProcess
     assert f"/invite?token={code}" in body
     assert f"pf org accept-invite --code {code}" in body
     assert "Content-Type: text/plain" in mail and "<html" not in mail
+
+
+def test_mail_that_does_not_arrive_is_tried_again_and_shown_to_who_invited(
+    start_server: Callable[..., ServerProcess],
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        port = nobody.getsockname()[1]
+        server = start_server(
+            PERIFLOW_SERVER_SMTP_URL=f"smtp://127.0.0.1:{port}",
+            PERIFLOW_SERVER_MAIL_BACKOFF_SECONDS="0.05",
+        )
+        owner = signed_up_by_hand(server)
+        organization = owner.create_organization("silent").id
+        owner.invite(organization, "far@example.com")
+
+        def is_tried_again() -> bool:
+            (invitation,) = owner.invitations(organization)
+            mail = invitation.mail
+            return bool(mail and mail.status == "waiting" and mail.tries > 1 and mail.error)
+
+        wait_until(is_tried_again, 20, server.log)
+    assert not list((server.data_dir / "outbox").glob("*.eml"))
+
+
+def signed_up_by_hand(server: ServerProcess) -> ApiClient:
+    """A user of a server whose mail goes nowhere."""
+    opened = Database(server.database_url)
+    import_tables()
+    try:
+        with opened.write() as session:
+            hashed = hash_password("correct horse battery")
+            session.add(
+                User(username="ada", name="Ada", email="ada@example.com", password_hash=hashed)
+            )
+    finally:
+        opened.close()
+    with ApiClient(server.url) as anonymous:
+        body = m.LoginRequest(username="ada", password="correct horse battery")
+        session = anonymous.log_in(body)
+    return ApiClient(server.url, session.access_token)
