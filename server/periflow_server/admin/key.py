@@ -80,8 +80,10 @@ def _rotate(target: Target) -> Rotation:
     from periflow_server.services.vault import Vault
 
     with target.database.write() as session:
-        agree_on_key(session, target.settings)
-        return rotate(session, Vault.of(target.settings))
+        done = rotate(session, Vault.of(target.settings))
+        if not done.lost:
+            agree_on_key(session, target.settings)
+        return done
 
 
 def _tell(done: Rotation, *, has_file: bool) -> None:
@@ -92,5 +94,7 @@ def _tell(done: Rotation, *, has_file: bool) -> None:
         print("PERIFLOW_SERVER_OLD_SECRET_KEYS is not needed any more.", file=sys.stderr)
     if not has_file and not done.renewed:
         print("There was nothing to do; see --help for how to change the key.", file=sys.stderr)
+    if done.lost:
+        print("Give the former keys in PERIFLOW_SERVER_OLD_SECRET_KEYS.", file=sys.stderr)
     for row in done.lost:
         print(f"warning: the secret of {row} cannot be opened with any key given", file=sys.stderr)
