@@ -74,6 +74,7 @@ def request_password_reset(
 ) -> m.PendingReset:
     """Have a code for a new password mailed; the answer is the same whether there is a user."""
     throttle(Limited.RESET, body.username)
+    throttle(Limited.MAIL, body.username)
     with database.write() as session:
         return reset.request(session, body, settings)
 

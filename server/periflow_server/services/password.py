@@ -38,7 +38,7 @@ def require_strong(password: str, username: str, email: str) -> None:
     Raises:
         InvalidRequestError: ``weak_password``.
     """
-    plain = "".join(each for each in password.casefold() if each.isalnum())
+    plain = _plain(password)
     reason = ""
     if len(password) < SHORTEST_PASSWORD:
         reason = f"it has fewer than {SHORTEST_PASSWORD} characters"
@@ -46,7 +46,7 @@ def require_strong(password: str, username: str, email: str) -> None:
         reason = "it is one of those that are tried first"
     elif len(set(password)) < 4:
         reason = "it repeats too few characters"
-    elif plain in {username.casefold(), email.casefold(), email.partition("@")[0].casefold()}:
+    elif plain in {_plain(username), _plain(email), _plain(email.partition("@")[0])}:
         reason = "it is your name"
     if reason:
         raise InvalidRequestError(
@@ -54,6 +54,10 @@ def require_strong(password: str, username: str, email: str) -> None:
             code="weak_password",
             hint="Use a few words, or what a password manager makes.",
         )
+
+
+def _plain(text: str) -> str:
+    return "".join(each for each in text.casefold() if each.isalnum())
 
 
 # fmt: off

@@ -53,7 +53,7 @@ _PER_ACCOUNT = {
     Limited.MAIL: Rate(10, 300),
     Limited.NOTIFY: Rate(20, 10),
 }
-"""Of one account from one address; from all addresses together ten times as many."""
+"""Of one account from one address; from all addresses together ten times as many (but mails)."""
 _PER_ADDRESS = {
     Limited.LOGIN: Rate(100, 3),
     Limited.PASSWORD: Rate(100, 3),
@@ -107,7 +107,8 @@ def _rates(what: Limited, account: str, address: str | None) -> dict[str, Rate]:
     network = _network(address)
     rates = {_key(what, "account", account, network): usual}
     if address is not None:
-        anywhere = Rate(usual.burst * _FROM_ANYWHERE, usual.seconds / _FROM_ANYWHERE)
+        more = 1 if what is Limited.MAIL else _FROM_ANYWHERE  # a mailbox can take no more
+        anywhere = Rate(usual.burst * more, usual.seconds / more)
         rates[_key(what, "account", account, "")] = anywhere
         rates[_key(what, "address", network)] = _PER_ADDRESS[what]
     return rates
