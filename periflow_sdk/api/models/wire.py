@@ -38,6 +38,6 @@ class Wire(BaseModel):
 
 
 class Body(BaseModel):
-    """Requests: unknown keys are refused."""
+    """Requests: unknown keys are refused, and so are values that would have to be converted."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
