@@ -14,6 +14,9 @@ from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.api.models import JobCredential
 from periflow_sdk.errors import ConflictError
 
+_FOR_AGENTS = ("docker", "wandb")
+"""Slack is told by the control plane."""
+
 
 def take_credentials(
     client: ApiClient, spec: JobSpec, tell: Callable[[str, str], None], leave: Callable[[], bool]
@@ -27,7 +30,7 @@ def take_credentials(
     Raises:
         NotFoundError: one of them was deleted.
     """
-    if spec.job_setting.docker.credential_id is None and spec.plugin.wandb is None:
+    if not any(purpose in _FOR_AGENTS for purpose, _ in spec.credential_sections()):
         return []
     try:
         taken = for_ever(client.job_credentials, leave=leave).credentials

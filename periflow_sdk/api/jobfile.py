@@ -114,6 +114,10 @@ class SlackPlugin(_Section):
     ]
 
 
+CredentialPurpose = Literal["docker", "wandb", "slack"]
+CredentialSection = Docker | WandbPlugin | SlackPlugin
+
+
 class Plugin(_Section):
     wandb: WandbPlugin | None = None
     slack: SlackPlugin | None = None
@@ -139,6 +143,16 @@ class JobSpec(_Section):
     plugin: Plugin = Plugin()
     env: Variables = {}
     restart: Restart = Restart()
+
+    def credential_sections(self) -> list[tuple[CredentialPurpose, CredentialSection]]:
+        """The sections that name a credential, each with the type of credential it needs."""
+        docker = self.job_setting.docker
+        sections: list[tuple[CredentialPurpose, CredentialSection | None]] = [
+            ("docker", docker if docker.credential_id is not None else None),
+            ("wandb", self.plugin.wandb),
+            ("slack", self.plugin.slack),
+        ]
+        return [(purpose, section) for purpose, section in sections if section is not None]
 
 
 def load_job_file(path: Path, *, vm: str | None = None, num_devices: int | None = None) -> JobSpec:

@@ -201,3 +201,18 @@ def test_delete_takes_several_and_tells_what_uses_them(home: Shell) -> None:
     done = home.run("credential", "view", "one")
     assert done.returncode == 3
     assert "pf credential list" in done.stderr
+
+
+def test_job_file_with_a_wrong_credential_is_refused_before_anything_is_sent(home: Shell) -> None:
+    home.pf("credential", "create", "wandb", "-n", "metrics", "--api-key", SECRET)
+    (home.folder / "code").mkdir()
+    (home.folder / "code" / "main.py").write_text("print()")
+    for section, code, says in (
+        ("plugin:\n  wandb:\n    credential: metrisc\n", 3, "Did you mean metrics"),
+        ("plugin:\n  slack:\n    credential: metrics\n    channel: c\n", 2, "is for wandb"),
+    ):
+        file = home.write_job("wrong.yml", "true", section)
+        done = home.run("job", "run", "-f", file, "-d", "code")
+        assert done.returncode == code, done.stderr
+        assert says in done.stderr
+        assert "Uploading" not in done.stderr

@@ -189,7 +189,7 @@ def list_credentials(invocation: Invocation, /, type: Any, shared: bool, as_json
 def view_credential(invocation: Invocation, /, name: str, shared: bool, as_json: bool) -> None:
     """Show a credential and what uses it; never what is secret in it."""
     output = invocation.output
-    credential = _find(invocation.connect(), name, shared)
+    credential = find_credential(invocation.connect(), name, shared)
     if as_json:
         output.json(credential)
         return
@@ -219,7 +219,7 @@ def update_credential(
 
     output = invocation.output
     connection = invocation.connect()
-    found = _find(connection, credential, shared)
+    found = find_credential(connection, credential, shared)
     values = given_values(found.type, options)
     _refuse_others(found.type, options, values)
     if not values and new_name is None:
@@ -251,7 +251,7 @@ def delete_credentials(
     """Delete credentials; what uses them is shown first, and fails then."""
     output = invocation.output
     connection = invocation.connect()
-    found = [_find(connection, name, shared) for name in names]
+    found = [find_credential(connection, name, shared) for name in names]
     for each in found:
         for line in _uses(each) or ["nothing"]:
             output.note(f"{each.name} ({each.type}, {each.scope}) is used by {line}.")
@@ -266,16 +266,8 @@ def delete_credentials(
     output.hint("pf credential list")
 
 
-def _place(connection: Connection, shared: bool) -> CredentialPlace:
-    from periflow_sdk.api.calls.credential import CredentialPlace
-
-    if shared:
-        return CredentialPlace.of_organization(connection.organization.id)
-    return CredentialPlace.of_project(connection.project.id)
-
-
-def _find(connection: Connection, name: str, shared: bool) -> Credential:
-    """The credential of a name or id.
+def find_credential(connection: Connection, name: str, shared: bool = False) -> Credential:
+    """The credential of a name or id, in the project's sight or among the shared ones.
 
     Raises:
         NotFoundError: with the nearest names.
@@ -292,6 +284,14 @@ def _find(connection: Connection, name: str, shared: bool) -> Credential:
         where=f"in {where.name}",
     ):
         return client.credential(place, name)
+
+
+def _place(connection: Connection, shared: bool) -> CredentialPlace:
+    from periflow_sdk.api.calls.credential import CredentialPlace
+
+    if shared:
+        return CredentialPlace.of_organization(connection.organization.id)
+    return CredentialPlace.of_project(connection.project.id)
 
 
 def _refuse_others(type: str, options: dict[str, Any], values: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from periflow_sdk.api.jobfile import CredentialPurpose
 from periflow_sdk.api.models.wire import Body, Name, Wire
 
 CredentialType = Literal["docker", "s3", "azure-blob", "gcs", "wandb", "slack"]
@@ -181,7 +182,7 @@ class Credential(Wire):
 class NamedCredential(Wire):
     """A credential that a job's file names, and for what: ``docker``, ``wandb`` or ``slack``."""
 
-    use: Literal["docker", "wandb", "slack"]
+    use: CredentialPurpose
     id: str
     name: str
 

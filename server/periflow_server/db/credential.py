@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    cast,
     or_,
     select,
 )
@@ -113,13 +114,14 @@ def credentials_with_prefix(
     return [(row[0], row[1]) for row in session.execute(query.limit(10))]
 
 
-def unfinished_jobs_of(session: Session, organization_id: str) -> list[tuple[Job, Project]]:
-    """The jobs of an organization that have not ended, with their projects."""
+def jobs_with(session: Session, credential: Credential) -> list[tuple[Job, Project]]:
+    """The jobs that have not ended and have the credential's id in their file, with projects."""
     query = (
         select(Job, Project)
         .join(Project, Project.id == Job.project_id)
-        .where(Project.organization_id == organization_id)
+        .where(Project.organization_id == credential.organization_id)
         .where(Job.status.in_(("waiting", *ACTIVE)))
+        .where(cast(Job.spec, Text).contains(credential.id))
         .order_by(Project.name, Job.number)
     )
     return [(row[0], row[1]) for row in session.execute(query)]

@@ -7,7 +7,7 @@ token lies where the command can read it, and gets nothing.
 from __future__ import annotations
 
 from periflow_sdk.api import models as m
-from periflow_sdk.api.jobfile import Docker, JobSpec
+from periflow_sdk.api.jobfile import CredentialPurpose, Docker, JobSpec
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.credential import Credential, credential_with_id
@@ -15,12 +15,11 @@ from periflow_server.db.project import Project
 from periflow_server.services import attempt as attempts
 from periflow_server.services import audit
 from periflow_server.services.credential import find_in, subject, values_of
-from periflow_server.services.credential_use import Use, sections
 from periflow_server.services.token import AttemptIdentity
 from periflow_server.services.vault import Vault
 
 _DEFAULT_REGISTRY = "docker.io"
-_FOR_AGENTS: tuple[Use, ...] = ("docker", "wandb")
+_FOR_AGENTS: tuple[CredentialPurpose, ...] = ("docker", "wandb")
 """Slack is told by the server: agents need nothing for it."""
 
 
@@ -34,7 +33,7 @@ def pin(session: Session, project: Project, spec: JobSpec) -> None:
         InvalidRequestError: it is for something else (``credential_type``), or for another
             registry than the image's (``credential_registry``).
     """
-    for use, section in sections(spec):
+    for use, section in spec.credential_sections():
         credential, _ = find_in(
             session, project.organization_id, project.id, str(section.credential_id)
         )
@@ -66,7 +65,7 @@ def hand_out(session: Session, vault: Vault, identity: AttemptIdentity) -> m.Job
     project = session.get_one(Project, job.project_id)
     actor = f"job {job.number} (attempt {attempt.number}, node {node.rank})"
     found = []
-    for use, section in sections(JobSpec.model_validate(job.spec)):
+    for use, section in JobSpec.model_validate(job.spec).credential_sections():
         if use in _FOR_AGENTS:
             credential = _named(session, project, str(section.credential_id))
             values = _use(session, vault, credential, actor, project)

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from periflow_sdk.agent.credential import take_credentials
 from periflow_sdk.api import models as m
 from periflow_sdk.api.calls.credential import CredentialPlace
+from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.errors import ApiError, ConflictError, InvalidRequestError, NotFoundError
 
 SECRET = "for-the-agent-alone"
@@ -130,3 +132,19 @@ def test_shared_credential_serves_every_project_and_names_jobs_of_its_own_only(d
     assert use.name.startswith(f"{job.number} ")
     (use,) = desk.api.credential(shared, "metrics").used_by
     assert (use.kind, use.name, use.project) == ("job", "", "")
+
+
+def test_agent_that_is_started_again_has_none_and_says_so(desk: Any) -> None:
+    keep(desk, "wandb", "metrics", api_key=SECRET)
+    job = desk.submit(plugin={"wandb": {"credential": "metrics"}})
+    api, spec = desk.agent(job).api, JobSpec.model_validate(desk.job(job.number).spec)
+    told: list[tuple[str, str]] = []
+
+    def take() -> list[m.JobCredential]:
+        return take_credentials(api, spec, lambda *words: told.append(words), lambda: False)
+
+    (taken,) = take()
+    assert taken.values["api_key"].get_secret_value() == SECRET
+    assert take() == []
+    assert [kind for kind, _ in told] == ["preparing", "warning"]
+    assert SECRET not in str(told)
