@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import statistics
 import sys
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from run import logged_in, running_server
 
 from periflow_sdk.api.jobfile import JobSpec
@@ -43,8 +45,14 @@ class Subject:
 
     name: str
     urls: list[str]
+    pids: list[int]
     token: str
     project: str
+
+    def cpu_seconds(self) -> float:
+        """What the servers have computed so far, their database apart."""
+        times = [psutil.Process(pid).cpu_times() for pid in self.pids]
+        return sum(each.user + each.system for each in times)
 
     def paths(self) -> dict[str, str]:
         jobs = f"/api/v1/projects/{self.project}/jobs?limit=100"
@@ -122,7 +130,8 @@ def prepare(name: str, homes: list[Path], urls: list[str], database_url: str) ->
         add_jobs(database_url, project, client.me().id)
         token = client._token()
     assert token is not None
-    return Subject(name, urls, token, project)
+    notes = [json.loads((home / "server" / "server.json").read_text()) for home in homes]
+    return Subject(name, urls, [note["pid"] for note in notes], token, project)
 
 
 @contextlib.contextmanager
@@ -157,6 +166,7 @@ def report() -> None:
     """Measure, and print a line for each."""
     rates: dict[tuple[str, str], list[float]] = {}
     waits: dict[tuple[str, str], list[float]] = {}
+    costs: dict[tuple[str, str], list[float]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="periflow-bench-") as folder,
         subjects(Path(folder)) as found,
@@ -165,14 +175,19 @@ def report() -> None:
         for _ in range(ROUNDS):
             for subject in found:
                 for what, path in subject.paths().items():
+                    before = subject.cpu_seconds()
                     took = client.apply(_measure, (subject.urls, path, subject.token))
+                    spent = (subject.cpu_seconds() - before) / len(took)
                     rates.setdefault((subject.name, what), []).append(len(took) / SECONDS)
                     waits.setdefault((subject.name, what), []).extend(took)
-    print(f"{'':26}{'':22}{'requests/s':>11}{'median ms':>11}{'p99 ms':>9}")
+                    costs.setdefault((subject.name, what), []).append(spent)
+    print(f"{'':48}{'requests/s':>11}{'median ms':>11}{'p99 ms':>9}{'CPU ms':>9}")
     for (name, what), rate in rates.items():
         took = sorted(waits[name, what])
         middle, slow = took[len(took) // 2] * 1000, took[len(took) * 99 // 100] * 1000
-        print(f"{name:26}{what:22}{statistics.median(rate):>11,.0f}{middle:>11.1f}{slow:>9.1f}")
+        cost = statistics.median(costs[name, what]) * 1000
+        figures = f"{statistics.median(rate):>11,.0f}{middle:>11.1f}{slow:>9.1f}{cost:>9.2f}"
+        print(f"{name:26}{what:22}{figures}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Select, UniqueConstraint, func, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from periflow_server.db.base import Base, UtcDateTime, claim, new_id, utcnow
 from periflow_server.db.project import Project
@@ -61,6 +61,10 @@ class Job(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+_UNLISTED = [
+    defer(column, raiseload=True)
+    for column in (Job.spec, Job.shell, Job.config, Job.git, Job.log_tail)
+]
 JobRow = tuple[Job, str]
 """A job and the name of the user who created it."""
 
@@ -75,11 +79,19 @@ def next_number(session: Session, project_id: str) -> int:
 
 
 def jobs_of(session: Session, project_id: str, *, before: int | None, limit: int) -> list[JobRow]:
-    """The project's jobs with numbers smaller than ``before``, newest first."""
+    """The project's jobs with numbers smaller than ``before``, newest first.
+
+    They come without what a list does not show, which is most of each.
+    """
     query = _with_creator(project_id).order_by(Job.number.desc()).limit(limit)
     if before is not None:
         query = query.where(Job.number < before)
-    return [(row[0], row[1]) for row in session.execute(query)]
+    return [(row[0], row[1]) for row in session.execute(query.options(*_UNLISTED))]
+
+
+def newest_job(session: Session, project_id: str) -> JobRow | None:
+    """The job of the highest number."""
+    return _first(session, _with_creator(project_id).order_by(Job.number.desc()).limit(1))
 
 
 def job_numbered(session: Session, project_id: str, number: int) -> JobRow | None:

@@ -106,8 +106,8 @@ def find(session: Session, project_id: str, text: str) -> JobRow:
         ConflictError: several fit (``ambiguous``, their numbers in ``data["candidates"]``).
     """
     if text == "latest":
-        newest = db.jobs_of(session, project_id, before=None, limit=1)
-        return _only(newest, text, "project has no job yet")
+        newest = db.newest_job(session, project_id)
+        return _only([newest] if newest else [], text, "project has no job yet")
     is_number = text.isascii() and text.isdigit() and len(text) < 10
     row = db.job_numbered(session, project_id, int(text)) if is_number else None
     row = row or db.job_with_id(session, project_id, text)
