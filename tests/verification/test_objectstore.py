@@ -70,6 +70,28 @@ def test_azure_key_is_taken_by_its_account_alone(azure_url: str) -> None:
     assert refusal(azure("another"), azure_blob_url=azure_url)[0] == "credential_refused"
 
 
+def test_servers_own_environment_has_no_part_in_it(
+    s3_url: str, azure_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": S3_KEY,
+        "AWS_SECRET_ACCESS_KEY": S3_SECRET,
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_ENDPOINT_URL_S3": NOWHERE,
+        "AZURE_STORAGE_ACCOUNT_KEY": AZURE_KEY,
+        "AZURE_STORAGE_SAS_KEY": "sv=1&sig=x",
+        "AZURE_SKIP_SIGNATURE": "true",
+        "AZURE_STORAGE_USE_EMULATOR": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert verify(s3(), s3_url=s3_url)
+    assert verify(azure(), azure_blob_url=azure_url)
+    assert refusal(s3(secret="another"), s3_url=s3_url)[0] == "credential_refused"
+    other = azure(key=AZURE_KEY.replace("Eby8", "AAAA"))
+    assert refusal(other, azure_blob_url=azure_url)[0] == "credential_refused"
+
+
 def test_service_account_signs_in_and_lists_its_buckets(google: Google) -> None:
     urls = {"gcs_url": google.url, "google_token_url": google.token_url}
     assert verify(gcs(google.key_file), **urls)

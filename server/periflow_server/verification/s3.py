@@ -8,7 +8,7 @@ from periflow_sdk.api.models import S3CredentialCreate
 from periflow_server.verification.objectstore import bucket_of_nobody, list_once, options
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import S3Credential, S3Store
 
 _WELCOME = ("NoSuchBucket", "AccessDenied")
 
@@ -25,16 +25,26 @@ def check(body: S3CredentialCreate, url: str | None) -> None:
     region = body.aws_default_region
     address = url or f"https://s3.{region}.amazonaws.com{'.cn' if region[:3] == 'cn-' else ''}"
 
+    # A provider, and not the key itself: what the server's own environment has of such variables
+    # (a session's token, say) would be added to it.
+    def key() -> S3Credential:
+        return {
+            "access_key_id": body.aws_access_key_id.get_secret_value(),
+            "secret_access_key": body.aws_secret_access_key.get_secret_value(),
+            "token": None,
+            "expires_at": None,
+        }
+
     def open_store() -> S3Store:
         from obstore.store import S3Store
 
         return S3Store(
             bucket_of_nobody(),
-            endpoint=address,
+            aws_endpoint_url_s3=address,
             region=region,
-            access_key_id=body.aws_access_key_id.get_secret_value(),
-            secret_access_key=body.aws_secret_access_key.get_secret_value(),
             skip_signature=False,
+            virtual_hosted_style_request=False,
+            credential_provider=key,
             **options(address),
         )
 
