@@ -14,7 +14,8 @@
         ├── LoginRequiredError       401
         ├── ForbiddenError           403
         ├── NotFoundError            404
-        └── ConflictError            409
+        ├── ConflictError            409
+        └── RateLimitedError         429
 
 Each carries a stable ``code``, one sentence, an optional ``hint`` (the next thing to do) and
 ``data``. The server raises the same classes; they cross the wire as RFC 9457 problem details.
@@ -149,6 +150,13 @@ class ConflictError(ApiError):
     status = 409
 
 
+class RateLimitedError(ApiError):
+    """Too many tries (429). ``data`` has ``retry_after_seconds``: not before, and no sooner."""
+
+    default_code = "rate_limited"
+    status = 429
+
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: InvalidRequestError,
     401: LoginRequiredError,
@@ -157,6 +165,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     409: ConflictError,
     413: InvalidRequestError,
     422: InvalidRequestError,
+    429: RateLimitedError,
 }
 
 

@@ -10,7 +10,7 @@ from periflow_cli.localserver import LocalServer
 from periflow_cli.names import unknown
 from periflow_cli.profile import Login, Place, Profile, Settings, settings
 from periflow_sdk.api.client import ApiClient
-from periflow_sdk.api.models import Organization, Project, Session
+from periflow_sdk.api.models import CurrentApiKey, Organization, Project, Session
 from periflow_sdk.errors import (
     ApiError,
     LoginRequiredError,
@@ -20,6 +20,7 @@ from periflow_sdk.errors import (
 
 LOCAL = "local"
 _TRIES = 3
+_KEY_PREFIX = "pf_key_"
 
 
 class Connection:
@@ -83,6 +84,13 @@ class Connection:
         self.profile.choose(self.key, None, None)
 
     @cached_property
+    def api_key(self) -> CurrentApiKey | None:
+        """The API key of the environment, which belongs to one project; None for a login."""
+        if not (self._wanted.api_key or "").startswith(_KEY_PREFIX):
+            return None
+        return self.client.current_key()
+
+    @cached_property
     def organization(self) -> Place:
         """The organization to work in.
 
@@ -93,6 +101,8 @@ class Connection:
         if self._wanted.organization:
             found = self.client.organizations()
             return _pick(found, self._wanted.organization, "organization")
+        if (key := self.api_key) is not None:
+            return Place(key.organization_id, key.organization_name)
         if place := self.profile.place("organization", self.key):
             return place
         raise UsageError(
@@ -108,6 +118,8 @@ class Connection:
         if self._wanted.project:
             found = self.client.projects(organization.id)
             return _pick(found, self._wanted.project, "project")
+        if (key := self.api_key) is not None and key.organization_id == organization.id:
+            return Place(key.project_id, key.project_name)
         place = self.profile.place("project", self.key)
         # A project chosen in one organization means nothing in another.
         if place and organization == self.profile.place("organization", self.key):

@@ -24,6 +24,8 @@ EXIT_CODES = (
 
 _EXIT_BY_CODE = {
     "vm_unknown": 3,
+    "credential_refused": 1,
+    "verification_unavailable": 1,
     "wrong_credentials": 4,
     "token_expired": 4,
     "ambiguous": 5,

@@ -13,7 +13,29 @@ _NOUNS = {
     "OrganizationCreate": "organization name",
     "ProjectCreate": "project name",
     "DatasetCreate": "dataset name",
+    "DockerCredentialCreate": "credential name",
+    "S3CredentialCreate": "credential name",
+    "AzureBlobCredentialCreate": "credential name",
+    "GcsCredentialCreate": "credential name",
+    "WandbCredentialCreate": "credential name",
+    "SlackCredentialCreate": "credential name",
+    "CredentialUpdate": "credential name",
+    "ApiKeyCreate": "key name",
 }
+_SECRET = frozenset(
+    {
+        "password",
+        "new_password",
+        "token",
+        "webhook_url",
+        "api_key",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "storage_account_key",
+        "service_account_key",
+    }
+)
+"""Fields whose values are never shown."""
 _ALPHABET = "use letters, digits, '.', '_' and '-', starting with a letter or a digit."
 
 
@@ -40,7 +62,7 @@ def sentences(error: ValidationError) -> str:
 
 def _sentence(model: str, error: ErrorDetails) -> str:
     field = ".".join(str(part) for part in error["loc"]) or "value"
-    noun = _NOUNS.get(model, field) if field == "name" else field
+    noun = _NOUNS.get(model, field) if field == "name" else field.replace("_", " ")
     shown = repr(error["input"])
     limits = error.get("ctx", {})
     match error["type"]:
@@ -56,7 +78,10 @@ def _sentence(model: str, error: ErrorDetails) -> str:
             return f"{_article(noun)} may not be empty."
         case "string_too_long":
             return f"{_article(noun)} has at most {limits['max_length']} characters."
-    return f"{field}{'' if field == 'password' else f' {shown}'}: {error['msg']}."
+    if error["type"] == "value_error" and (field in _SECRET or not error["loc"]):
+        # Of the whole request nothing is shown either: it may hold such a field.
+        return f"{field if error['loc'] else ''} {limits['error']}.".strip()
+    return f"{field}{'' if field in _SECRET else f' {shown}'}: {error['msg']}."
 
 
 def _article(noun: str) -> str:

@@ -60,12 +60,21 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
         super().__init__(*args, **kwargs)
-        for flags in (("-q", "--quiet"), ("--debug",)):
-            name = flags[-1].removeprefix("--")
-            option = click.Option(
-                flags, is_flag=True, hidden=True, expose_value=False, callback=_switch(name)
-            )
-            self.params.append(option)
+        self.params.extend(switches())
+
+
+def switches() -> list[click.Option]:
+    """-q and --debug, for whatever is run by its own name."""
+    return [
+        click.Option(
+            flags,
+            is_flag=True,
+            hidden=True,
+            expose_value=False,
+            callback=_switch(flags[-1].removeprefix("--")),
+        )
+        for flags in (("-q", "--quiet"), ("--debug",))
+    ]
 
 
 class Group(click.Group):

@@ -140,15 +140,15 @@ class LocalServer:
             return []
         return text.splitlines()[-count:] if count > 0 else []
 
-    def outbox_code(self, address: str) -> tuple[str, Path] | None:
-        """The code of the newest mail to an address, and the file it stands in."""
+    def outbox_code(self, address: str | None) -> tuple[str, Path] | None:
+        """The code of the newest mail to an address, or to any, and the file it stands in."""
         from email.parser import BytesHeaderParser
 
         mails = sorted(self.folder.glob("outbox/*.eml"), key=lambda path: path.stat().st_mtime_ns)
         for mail in reversed(mails):
             headers = BytesHeaderParser().parsebytes(mail.read_bytes())
             code = headers["X-PeriFlow-Code"]
-            if code and address.lower() in str(headers["To"]).lower():
+            if code and (address is None or address.lower() in str(headers["To"]).lower()):
                 return str(code).strip(), mail
         return None
 

@@ -160,6 +160,23 @@ class Output:
             raise UsageError("Password is needed: give it on stdin with --password-stdin.")
         return str(click.prompt("Password", hide_input=True, err=True))
 
+    def ask_secret(self, question: str, option: str, *, keep: bool = False) -> str:
+        """Prompt for a secret that exists elsewhere, without echo, once.
+
+        Args:
+            option: What to type instead, for the error where nobody can answer.
+            keep: Take an empty answer.
+
+        Raises:
+            UsageError: nobody can answer.
+        """
+        if not self.interactive:
+            raise UsageError(f"{question} is needed: give {option}.")
+        default = "" if keep else None
+        return str(
+            click.prompt(question, default, hide_input=True, show_default=False, err=True)
+        ).strip()
+
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something is lost; ``yes`` answers beforehand.
 

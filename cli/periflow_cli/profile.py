@@ -8,12 +8,14 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from periflow_sdk.environment import home
-from periflow_sdk.errors import PeriFlowError
+from periflow_sdk.errors import PeriFlowError, UsageError
+
+FOLDER_FILE = ".periflow.toml"
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,16 @@ class Login:
 
 @dataclass(frozen=True)
 class Settings:
-    """What flags and environment say; None where they say nothing."""
+    """What flags, environment and the folder's file say; None where they say nothing.
+
+    ``origins`` names, for each of them that is said, where.
+    """
 
     url: str | None = None
     api_key: str | None = None
     organization: str | None = None
     project: str | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 def settings(
@@ -51,18 +57,63 @@ def settings(
     project: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Flags before the environment.
+    """Flags before the environment before the file ``.periflow.toml`` of the folder.
+
+    The file names an organization and a project and nothing else: who unpacks the files of others
+    does not want his requests to go where they say.
 
     Args:
         variables: The environment; ``os.environ`` if None.
+
+    Raises:
+        UsageError: the file cannot be read.
     """
     env = os.environ if variables is None else variables
-    return Settings(
-        url=url or env.get("PERIFLOW_URL") or None,
-        api_key=env.get("PERIFLOW_API_KEY") or None,
-        organization=organization or env.get("PERIFLOW_ORG") or None,
-        project=project or env.get("PERIFLOW_PROJECT") or None,
-    )
+    folder = _folder_file(Path(FOLDER_FILE))
+    said = {
+        "url": (("--url", url), ("PERIFLOW_URL", env.get("PERIFLOW_URL"))),
+        "api_key": (("PERIFLOW_API_KEY", env.get("PERIFLOW_API_KEY")),),
+        "organization": (
+            ("--org", organization),
+            ("PERIFLOW_ORG", env.get("PERIFLOW_ORG")),
+            (FOLDER_FILE, folder.get("organization")),
+        ),
+        "project": (
+            ("--project", project),
+            ("PERIFLOW_PROJECT", env.get("PERIFLOW_PROJECT")),
+            (FOLDER_FILE, folder.get("project")),
+        ),
+    }
+    chosen = {
+        name: next(((origin, value) for origin, value in ways if value), None)
+        for name, ways in said.items()
+    }
+    values = {name: found[1] for name, found in chosen.items() if found}
+    origins = {name: found[0] for name, found in chosen.items() if found}
+    return Settings(**values, origins=origins)
+
+
+def _folder_file(path: Path) -> dict[str, str]:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return {}
+    import tomllib
+
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise UsageError(
+            f"{path} is not TOML: {error}.", hint=f"Correct or delete {path}."
+        ) from None
+    unknown = sorted(set(document) - {"organization", "project"})
+    if unknown or not all(isinstance(value, str) for value in document.values()):
+        raise UsageError(
+            f"{path} may have the names of an organization and a project, and nothing else"
+            f"{': ' + ', '.join(unknown) if unknown else ''}.",
+            hint=f"Correct or delete {path}.",
+        )
+    return {name: str(value) for name, value in document.items()}
 
 
 class Profile:
@@ -79,6 +130,15 @@ class Profile:
     def url(self) -> str | None:
         """The control plane that config.json names."""
         return self._read("config.json").get("url") or None
+
+    def choose_server(self, url: str | None) -> None:
+        """Have config.json name a control plane (None: the local one)."""
+        with self._locked():
+            config = self._read("config.json")
+            config.pop("url", None)
+            if url is not None:
+                config["url"] = url
+            self._write("config.json", config)
 
     def place(self, noun: str, server: str) -> Place | None:
         """The current ``organization`` or ``project`` at a server, if one was chosen."""

@@ -1,14 +1,20 @@
-"""The steps of a signup: ask for a code, get hold of it, confirm."""
+"""What a signup asks for, and its steps: have a code mailed, get hold of it, confirm."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from periflow_cli.connection import Connection
 from periflow_cli.field import complaints
+from periflow_cli.mailcode import MailedCode
 from periflow_cli.output import Output
-from periflow_sdk.api.models import SignupConfirmation, SignupRequest, User
+from periflow_sdk.api.models import InvitedSignup, SignupConfirmation, SignupRequest, User
 from periflow_sdk.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+B = TypeVar("B", SignupRequest, InvitedSignup)
 
 _OPTIONS = {
     "username": "--username NAME",
@@ -18,17 +24,18 @@ _OPTIONS = {
 }
 
 
-def complete(output: Output, given: dict[str, str | None]) -> SignupRequest:
+def complete(output: Output, body: type[B], given: Mapping[str, str | None], **known: str) -> B:
     """The request, with what was not given asked for on a terminal, each field until it is right.
 
     Args:
         given: The fields by name, in the order to ask in.
+        known: Fields that nobody is asked for.
 
     Raises:
         UsageError: fields are wrong, or missing where nobody can answer; all of them are named.
     """
     values = {field: value for field, value in given.items() if value is not None}
-    wrong = complaints(SignupRequest, values)
+    wrong = complaints(body, values)
     missing = [field for field in given if field not in values]
     if missing and not output.interactive:
         options = ", ".join(_OPTIONS[field] for field in missing)
@@ -40,11 +47,13 @@ def complete(output: Output, given: dict[str, str | None]) -> SignupRequest:
             field.capitalize(),
             _OPTIONS[field],
             hidden=field == "password",
-            complaint=lambda answer, field=field: " ".join(  # type: ignore[misc]
-                complaints(SignupRequest, {field: answer})
-            ),
+            complaint=_complaint(body, field),
         )
-    return SignupRequest(**values)
+    return body.model_validate({**values, **known})
+
+
+def _complaint(body: type[B], field: str) -> Callable[[str], str]:
+    return lambda answer: " ".join(complaints(body, {field: answer}))
 
 
 class Signup:
@@ -52,7 +61,7 @@ class Signup:
 
     def __init__(self, connection: Connection, output: Output) -> None:
         self._connection = connection
-        self._output = output
+        self._mailed = MailedCode(connection, output, "sign-up code")
         self._username = ""
         self._email = ""
 
@@ -72,29 +81,7 @@ class Signup:
         Raises:
             UsageError: nobody can answer; the hint finishes the signup.
         """
-        local = self._connection.local
-        found = local.outbox_code(self._email) if local else None
-        if found is not None:
-            code, mail = found
-            where = _short(mail.parent)
-            self._output.note(f"Your sign-up code is {code} (local mail: {where}).")
-            return code
-        self._output.note(self._whereabouts())
-        if not self._output.interactive:
-            raise UsageError(
-                "The mailed code is needed: give --code CODE.",
-                hint=f"pf signup --username {self._username} --code CODE",
-            )
-        return self._output.ask("Code", "--code CODE")
-
-    def _whereabouts(self) -> str:
-        """Where to look for the code; an embedded server sends no mail."""
-        with self._connection.open_anonymous_client() as client:
-            server = client.server_info()
-        if not server.embedded:
-            return f"A code was mailed to {self._email}."
-        folder = f" ({server.data_dir}/outbox)" if server.data_dir else ""
-        return f"The code is in the outbox of that server{folder}."
+        return self._mailed.find(self._email, f"pf signup --username {self._username} --code CODE")
 
     def confirm(self, username: str, code: str) -> User:
         """Create the account and log in."""
@@ -104,9 +91,9 @@ class Signup:
         self._connection.log_in(session)
         return session.user
 
-
-def _short(path: Path) -> str:
-    try:
-        return f"~/{path.relative_to(Path.home())}"
-    except ValueError:
-        return str(path)
+    def confirm_invited(self, body: InvitedSignup) -> User:
+        """Create the account of somebody who was invited, join, and log in."""
+        with self._connection.open_anonymous_client() as client:
+            session = client.sign_up_invited(body)
+        self._connection.log_in(session)
+        return session.user

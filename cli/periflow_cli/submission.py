@@ -72,8 +72,8 @@ class Submission:
         """Ask the control plane for everything that the job file names, before sending any byte.
 
         Raises:
-            NotFoundError: an unknown VM, dataset or checkpoint.
-            UsageError: more devices than there are.
+            NotFoundError: an unknown VM, dataset, checkpoint or credential.
+            UsageError: more devices than there are, or a credential for something else.
         """
         from periflow_cli.checkpoints import find_checkpoint
         from periflow_cli.commands.dataset import find_dataset
@@ -83,6 +83,7 @@ class Submission:
             find_dataset(connection, section.name)
         if self._spec.checkpoint.input:
             find_checkpoint(connection, self._spec.checkpoint.input.id)
+        self._check_credentials(connection)
 
     def submit(self, connection: Connection, resume: str) -> JobDetail:
         """Send the workspace and create the job.
@@ -116,6 +117,19 @@ class Submission:
         from periflow_sdk.agent.git import git_state
 
         return git_state(self._folder) if self._folder is not None else None
+
+    def _check_credentials(self, connection: Connection) -> None:
+        from periflow_cli.commands.credential import find_credential
+
+        for purpose, section in self._spec.credential_sections():
+            credential = find_credential(connection, str(section.credential_id))
+            if credential.type != purpose:
+                raise UsageError(
+                    f"Credential {credential.name} is for {credential.type}, and the job file "
+                    f"names it for {purpose}.",
+                    code="credential_type",
+                    hint=f"pf credential list -t {purpose}",
+                )
 
     def _check_vm(self, connection: Connection) -> None:
         vms = connection.client.vm_types(connection.project.id)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from periflow_sdk.agent.address import registration
 from periflow_sdk.agent.command import command_line, environment, texts
+from periflow_sdk.agent.credential import take_credentials
 from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.kept import remove_stale
@@ -20,7 +21,7 @@ from periflow_sdk.agent.runtimes import Choice, begin_choice
 from periflow_sdk.agent.state import StateFile
 from periflow_sdk.agent.training import Training
 from periflow_sdk.api.client import ApiClient
-from periflow_sdk.api.models import Assignment, Rendezvous
+from periflow_sdk.api.models import Assignment, JobCredential, Rendezvous
 from periflow_sdk.errors import TimedOutError
 
 _START_SECONDS = 60.0
@@ -29,6 +30,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 
 class Launcher:
     """Prepares a node, meets the other nodes, and starts the command.
+
+    ``credentials`` are those that the job's file names, once it is launched; the command gets none.
 
     Args:
         tell: Adds an event (kind, message).
@@ -49,6 +52,7 @@ class Launcher:
         self._run_dir = run_dir
         self._endpoint = endpoint
         self._tell = tell
+        self.credentials: list[JobCredential] = []
 
     def launch(self, memory: StateFile, training: Training, leave: Callable[[], bool]) -> bool:
         """Start the command; False when ``leave`` said so before it was started.
@@ -70,6 +74,8 @@ class Launcher:
         if prepared:
             note_restored(self._folder.checkpoint, self._run_dir)
             self._assignment = self._assignment.model_copy(update={"restore": prepared.point})
+        spec = self._assignment.spec
+        self.credentials = take_credentials(self._client, spec, self._tell, leave)
         choice = choose()
         memory.state.runtime = choice.runtime.name
         memory.save()

@@ -5,19 +5,25 @@ from __future__ import annotations
 from periflow_sdk.api.calls.account import AccountCalls
 from periflow_sdk.api.calls.agent import AgentCalls
 from periflow_sdk.api.calls.checkpoint import CheckpointCalls
+from periflow_sdk.api.calls.credential import CredentialCalls
 from periflow_sdk.api.calls.dataset import DatasetCalls
 from periflow_sdk.api.calls.job import JobCalls
+from periflow_sdk.api.calls.notification import NotificationCalls
 from periflow_sdk.api.calls.organization import OrganizationCalls
+from periflow_sdk.api.calls.project import ProjectCalls
 from periflow_sdk.api.calls.snapshot import SnapshotCalls
 
 
 class ApiClient(
     AccountCalls,
     OrganizationCalls,
+    ProjectCalls,
     SnapshotCalls,
+    CredentialCalls,
     DatasetCalls,
     JobCalls,
     CheckpointCalls,
+    NotificationCalls,
     AgentCalls,
 ):
     """Talks to one control plane.

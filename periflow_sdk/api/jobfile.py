@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -33,6 +34,11 @@ def _variables(values: dict[str, str]) -> dict[str, str]:
 
 
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/"), AfterValidator(_without_nul)]
+NotifyOn = Literal["running", "success", "failed", "stopped", "preempted", "node-lost"]
+"""What people can be told of: the changes of a job, and how attempts are lost."""
+CredentialReference = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+"""A credential's id or name."""
+_CREDENTIAL_KEYS = AliasChoices("credential_id", "credential")
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 
 
@@ -47,7 +53,7 @@ class DockerCommand(_Section):
 
 class Docker(_Section):
     image: str
-    credential_id: str | None = None
+    credential_id: CredentialReference | None = Field(None, validation_alias=_CREDENTIAL_KEYS)
     env_var: Variables = {}
     command: str | DockerCommand
 
@@ -93,12 +99,23 @@ class Dist(_Section):
 
 
 class WandbPlugin(_Section):
-    credential_id: str
+    credential_id: CredentialReference = Field(validation_alias=_CREDENTIAL_KEYS)
 
 
 class SlackPlugin(_Section):
-    credential_id: str
+    credential_id: CredentialReference = Field(validation_alias=_CREDENTIAL_KEYS)
     channel: str
+    on: Annotated[list[NotifyOn], Field(min_length=1)] = [
+        "success",
+        "failed",
+        "stopped",
+        "preempted",
+        "node-lost",
+    ]
+
+
+CredentialPurpose = Literal["docker", "wandb", "slack"]
+CredentialSection = Docker | WandbPlugin | SlackPlugin
 
 
 class Plugin(_Section):
@@ -126,6 +143,16 @@ class JobSpec(_Section):
     plugin: Plugin = Plugin()
     env: Variables = {}
     restart: Restart = Restart()
+
+    def credential_sections(self) -> list[tuple[CredentialPurpose, CredentialSection]]:
+        """The sections that name a credential, each with the type of credential it needs."""
+        docker = self.job_setting.docker
+        sections: list[tuple[CredentialPurpose, CredentialSection | None]] = [
+            ("docker", docker if docker.credential_id is not None else None),
+            ("wandb", self.plugin.wandb),
+            ("slack", self.plugin.slack),
+        ]
+        return [(purpose, section) for purpose, section in sections if section is not None]
 
 
 def load_job_file(path: Path, *, vm: str | None = None, num_devices: int | None = None) -> JobSpec:

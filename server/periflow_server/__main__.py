@@ -1,4 +1,4 @@
-"""``python -m periflow_server serve``: the control plane as a process."""
+"""``pf-server serve``: the control plane as a process. ``pf-server admin``: its administration."""
 
 from __future__ import annotations
 
@@ -11,32 +11,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periflow_sdk.environment import home as default_home
-from periflow_sdk.errors import PeriFlowError
+from periflow_sdk.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PeriFlowError,
+)
 from periflow_server import __version__, embedded
 
 if TYPE_CHECKING:
     from periflow_server.settings import Settings
 
-_EXIT_CODES = {"server_running": 3, "usage": 2}
+_EXIT_CODES = {"server_running": 3, "database_in_use": 3, "usage": 2}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, serve, exit. Exit code 3: another server holds the folder."""
-    options = _parser().parse_args(arguments)
+    """Parse the command line, serve, exit. Exit code 3: another server has folder or database."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(given).parse_args(given)
     try:
-        code = _serve_embedded(options) if options.embedded else _serve(options)
+        code: int = options.run(options)
     except PeriFlowError as error:
         print(f"error: {error.message}", file=sys.stderr)  # noqa: T201
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
-        code = _EXIT_CODES.get(error.code, 1)
+        code = _exit_code(error)
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads that still wait for somebody would hold the process; all that matters is committed.
     os._exit(code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _exit_code(error: PeriFlowError) -> int:
+    """The exit code of an error, as those of `pf` where both have it."""
+    by_class = ((NotFoundError, 3), (ConflictError, 5), (InvalidRequestError, 2))
+    default = next((code for kind, code in by_class if isinstance(error, kind)), 1)
+    return _EXIT_CODES.get(error.code, default)
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pf-server", description="The PeriFlow control plane.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -45,7 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--home", type=Path, help="PERIFLOW_HOME of the embedded server")
     serve.add_argument("--host", help="address to listen on")
     serve.add_argument("--port", type=int, help="port to listen on")
+    serve.set_defaults(run=_serve_any)
+    admin = commands.add_parser("admin", help="administer a server, on its own machine")
+    if "admin" in given:
+        from periflow_server.admin.command import add_commands
+
+        add_commands(admin)
     return parser
+
+
+def _serve_any(options: argparse.Namespace) -> int:
+    return _serve_embedded(options) if options.embedded else _serve(options)
 
 
 def _serve_embedded(options: argparse.Namespace) -> int:
@@ -81,9 +104,11 @@ def _serve(options: argparse.Namespace) -> int:
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if settings.secret_key is None:
         settings.secret_key = embedded.load_key(settings.data_dir)
-    bound = embedded.listen_socket(settings.data_dir, settings.host, settings.port)
-    settings.port = bound.getsockname()[1]
-    return _run(settings, bound)
+    hint = "Stop it, or give this one a PERIFLOW_SERVER_DATA_DIR of its own."
+    with embedded.hold_folder(settings.data_dir, hint):
+        bound = embedded.listen_socket(settings.data_dir, settings.host, settings.port)
+        settings.port = bound.getsockname()[1]
+        return _run(settings, bound)
 
 
 def _run(settings: Settings, bound: socket.socket) -> int:
@@ -92,10 +117,11 @@ def _run(settings: Settings, bound: socket.socket) -> int:
     def announce() -> None:
         embedded.announce(settings.data_dir, settings.url, __version__)
 
-    try:
-        return serve(settings, bound, announce)
-    finally:
-        embedded.withdraw(settings.data_dir)
+    with embedded.hold_database(settings.database):
+        try:
+            return serve(settings, bound, announce)
+        finally:
+            embedded.withdraw(settings.data_dir)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The control plane as an ASGI application.
 
 A module of ``routes/`` has a ``router``; name it in ``_ROUTES``. What routes and threads share is
-on ``app.state``: ``settings``, ``database``, ``store``, ``wake`` (an Event the scheduler waits on:
-set it when there is work) and ``closing`` (an Event: set when the server ends; long waits return).
+on ``app.state``: ``settings``, ``database``, ``store``, ``vault``, ``wake`` (an Event the scheduler
+waits on: set it when there is work), ``tidy`` (the same for the collector) and ``closing`` (an
+Event: set when the server ends; long waits return).
 """
 
 from __future__ import annotations
@@ -18,24 +19,35 @@ from periflow_server import __version__, problems
 from periflow_server.collector import Collector
 from periflow_server.db.base import Database
 from periflow_server.db.schema import prepare_schema
+from periflow_server.mailer import Mailer
 from periflow_server.middleware import RequestMiddleware
+from periflow_server.notifier import Notifier
+from periflow_server.repetition import RepeatMiddleware
+from periflow_server.routes import invite
 from periflow_server.scheduler import Scheduler
+from periflow_server.services import installation
+from periflow_server.services.vault import Vault
 from periflow_server.settings import Settings
 from periflow_server.storage.store import Store
 
 _ROUTES = (
     "server",
     "account",
+    "session",
+    "key",
     "organization",
+    "invitation",
     "project",
     "snapshot",
     "blob",
+    "credential",
     "dataset",
     "vm",
     "job",
     "log",
     "metric",
     "checkpoint",
+    "notification",
     "agent",
 )
 
@@ -44,10 +56,14 @@ def create_app(settings: Settings) -> FastAPI:
     """The application, on a database of its schema; its lifespan runs the scheduler.
 
     Raises:
-        UsageError: the database is that of a newer version or of something else.
+        UsageError: the database is that of a newer version, of something else, or of servers
+            with another key or store.
     """
-    database = Database(settings.database)
+    database = Database(settings.database, settings.database_connections)
     prepare_schema(database)
+    store = Store(settings.storage_dir)
+    if not database.is_sqlite:
+        installation.join(database, store, settings)
     app = FastAPI(
         title="PeriFlow",
         version=__version__,
@@ -59,13 +75,19 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = database
-    app.state.store = Store(settings.storage_dir)
+    app.state.store = store
+    app.state.vault = Vault.of(settings)
+    app.state.mailer = Mailer(database, settings, app.state.vault)
     app.state.wake = threading.Event()
+    app.state.tidy = threading.Event()
     app.state.closing = threading.Event()
     problems.install(app)
+    if not database.is_sqlite:
+        app.add_middleware(RepeatMiddleware)
     app.add_middleware(RequestMiddleware)
     for router in routers():
         app.include_router(router, prefix="/api/v1")
+    app.include_router(invite.router)
     return app
 
 
@@ -82,11 +104,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.wake = scheduler.wake
     scheduler.start()
     collector = Collector(state.database, state.store, state.settings)
+    state.tidy = collector.wake
     collector.start()
+    notifier = Notifier(state.database, state.settings)
+    notifier.start()
+    state.mailer.start()
     try:
         yield
     finally:
         state.closing.set()
+        state.mailer.stop()
+        notifier.stop()
         collector.stop()
         scheduler.stop()
         state.database.close()

@@ -13,12 +13,15 @@ import random
 import re
 import secrets
 import socket
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from periflow_sdk.errors import ConflictError, PeriFlowError, UsageError
 
+OLD_KEYS = "old-keys"
+"""The file of the keys that a folder had before, while something is sealed under them."""
 # Below the range from which the kernel takes ports for outgoing connections, so that the port
 # is still free when the server comes back.
 _PORTS = range(17_000, 32_000)
@@ -41,17 +44,44 @@ def take_data_dir(home: Path) -> tuple[Path, IO[str]]:
     data_dir = home.absolute() / "server"
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     refuse_network_file_system(data_dir, Path("/proc/self/mountinfo"))
-    lock = (data_dir / "server.lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
+    return data_dir, hold_folder(data_dir, "Run `pf server status`.")
+
+
+def hold_folder(data_dir: Path, hint: str) -> IO[str]:
+    """Take the lock of a data folder, held as long as the returned file is open.
+
+    Raises:
+        ConflictError: another server holds it (``server_running``).
+    """
+    lock = _hold(data_dir / "server.lock")
+    if lock is None:
+        message = f"A server is running already on {data_dir}."
+        raise ConflictError(message, code="server_running", hint=hint)
+    return lock
+
+
+def hold_database(url: str) -> AbstractContextManager[object]:
+    """Keep other servers from an SQLite database; PostgreSQL has room for several.
+
+    Raises:
+        UsageError: the database is on a network file system.
+        ConflictError: another server has it (``database_in_use``).
+    """
+    if not url.startswith("sqlite:///"):
+        return nullcontext()
+    file = Path(url.removeprefix("sqlite:///").partition("?")[0]).absolute()
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    refuse_network_file_system(file.parent, Path("/proc/self/mountinfo"))
+    # Not the file itself: closing it would take the locks away that SQLite has on it.
+    lock = _hold(file.with_name(f"{file.name}.lock"))
+    if lock is None:
         raise ConflictError(
-            f"A server is running already on {data_dir}.",
-            code="server_running",
-            hint="Run `pf server status`.",
-        ) from error
-    return data_dir, lock
+            f"Another server uses the database {file}; SQLite has room for one.",
+            code="database_in_use",
+            hint="Stop the other one, or give all of them one PostgreSQL: "
+            "PERIFLOW_SERVER_DATABASE_URL=postgresql://USER:PASSWORD@HOST/NAME.",
+        )
+    return lock
 
 
 def refuse_network_file_system(folder: Path, mountinfo: Path) -> None:
@@ -89,9 +119,35 @@ def load_key(data_dir: Path) -> str:
         raise PeriFlowError(
             f"The key file {path} is damaged.",
             code="key_damaged",
-            hint="Remove it and start the server again: a new one is made, logins stay.",
+            hint="Restore it from a backup. If you remove it a new one is made: logins stay, and "
+            "stored credentials have to be entered again.",
         )
     return key
+
+
+def renew_key(data_dir: Path) -> str:
+    """A new key in the place of the folder's; the old one stays beside it until it is forgotten."""
+    old = data_dir / OLD_KEYS
+    known = old.read_text() if old.exists() else ""
+    _replace(old, f"{known}{load_key(data_dir)}\n")
+    _sync_folder(data_dir)
+    _replace(data_dir / "key", secrets.token_hex(32))
+    _sync_folder(data_dir)
+    return load_key(data_dir)
+
+
+def forget_old_keys(data_dir: Path) -> None:
+    """Nothing is sealed under the keys of before any more."""
+    (data_dir / OLD_KEYS).unlink(missing_ok=True)
+
+
+def load_site(data_dir: Path) -> str:
+    """What this folder goes by in the database; made at the first call, stays when it moves."""
+    path = data_dir / "site"
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _replace(path, secrets.token_hex(16))
+    return path.read_text()
 
 
 def listen_socket(data_dir: Path, host: str, port: int | None) -> socket.socket:
@@ -132,6 +188,16 @@ def announce(data_dir: Path, url: str, version: str) -> None:
 def withdraw(data_dir: Path) -> None:
     """Remove ``server.json``; whoever holds the lock may."""
     (data_dir / "server.json").unlink(missing_ok=True)
+
+
+def _hold(path: Path) -> IO[str] | None:
+    lock = path.open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock
 
 
 def _file_system(folder: str, table: str) -> str:
@@ -177,6 +243,16 @@ def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from periflow_sdk.errors import ApiError, PeriFlowError
 
 _STATUS_BY_CODE = {"too_large": 413, "range_not_satisfiable": 416}
+_NEW_PASSWORDS = frozenset({"password", "new_password"})
 _CODE_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -63,7 +64,9 @@ async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PeriFlowError)
     status = error.status if isinstance(error, ApiError) else 422
     status = _STATUS_BY_CODE.get(error.code, status)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if "retry_after_seconds" in error.data:
+        headers["Retry-After"] = str(error.data["retry_after_seconds"])
     return problem(
         status,
         error.code,
@@ -81,10 +84,11 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
     reason = str(first["msg"]).removeprefix("Value error, ")
     detail = f"{field}: {reason}." if field else f"{reason}."
+    is_weak = field in _NEW_PASSWORDS and first.get("ctx", {}).get("min_length", 0) > 1
     # The value itself stays out: it may be a password.
     return problem(
         422,
-        "invalid_request",
+        "weak_password" if is_weak else "invalid_request",
         detail,
         data={"field": field, "errors": len(error.errors())},
         request_id=request_id(request),

@@ -18,9 +18,10 @@ from periflow_server.db.attempt import (
     lost_nodes,
     nodes_of,
 )
-from periflow_server.db.base import Database, Session
+from periflow_server.db.base import Database, Session, lock
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job
+from periflow_server.embedded import load_site
 from periflow_server.executors.local import LocalExecutor, prepare_node
 from periflow_server.executors.manual import ManualExecutor
 from periflow_server.services import attempt as attempts
@@ -69,8 +70,9 @@ class Scheduler:
         self._database = database
         self._jobs_dir = settings.data_dir.absolute() / "jobs"
         self._executor = executor or _executor(settings)
-        self._attached_lease_seconds = settings.attached_lease_seconds
+        self._foreign_lease_seconds = settings.foreign_lease_seconds
         self._closing = False
+        self._site = site_of(database, settings)
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._heard: dict[str, tuple[datetime | None, float]] = {}
         self._not_before: dict[str, float] = {}
@@ -99,8 +101,8 @@ class Scheduler:
     def _end_lost(self) -> None:
         """End what attempts that were given up still run: the server may have died in between."""
         with self._database.read() as session:
-            lost = [self._jobs_dir / node.folder for node in lost_nodes(session)]
-            ended = [self._jobs_dir / node.folder for node in ended_nodes(session)]
+            lost = [self._jobs_dir / node.folder for node in lost_nodes(session, self._site)]
+            ended = [self._jobs_dir / node.folder for node in ended_nodes(session, self._site)]
         self._executor.stop(lost)
         self._executor.clear(ended)
 
@@ -121,7 +123,7 @@ class Scheduler:
             if not queue.has_waiting(session):
                 return
         with self._database.write() as session:
-            for placement in queue.place(session):
+            for placement in queue.place(session, self._site):
                 # The folder comes first: an attempt that is committed can always be started.
                 for node, token in placement.nodes:
                     prepare_node(self._jobs_dir / node.folder, token)
@@ -129,7 +131,7 @@ class Scheduler:
     def _watch(self) -> None:
         with self._database.read() as session:
             live = [node for node, _ in live_nodes(session)]
-        nodes = [node for node in live if node.folder]
+        nodes = [node for node in live if self._is_ours(node)]
         folders = {self._jobs_dir / node.folder: node for node in nodes}
         gone = self._executor.poll(folders)
         for folder, node in folders.items():
@@ -142,15 +144,18 @@ class Scheduler:
                 logger.warning("The agent in %s hangs; it is replaced", folder)
                 self._executor.stop([folder], keep_training=True)
         for node in live:
-            if not node.folder and self._is_silent(node):
-                self._lose_attached(node)
+            if not self._is_ours(node) and self._is_silent(node):
+                self._lose(node)
         self._forget({node.id for node in live})
 
-    def _lose_attached(self, node: Node) -> None:
+    def _is_ours(self, node: Node) -> bool:
+        """Whether our executor looks after the agent, not another server or its own user."""
+        return bool(node.folder) and node.site == self._site
+
+    def _lose(self, node: Node) -> None:
         with self._database.write() as session:
-            attempt = session.get_one(Attempt, node.attempt_id)
+            job, attempt = self._held(session, node)
             if attempt.status in attempts.LIVE:
-                job = session.get_one(Job, attempt.job_id)
                 reason = f"the agent on {node.hostname} was not heard of any more"
                 attempts.lose(session, job, attempt, "node-lost", reason)
 
@@ -160,14 +165,14 @@ class Scheduler:
         if now < self._not_before.get(node.id, 0.0):
             return
         with self._database.write() as session:
+            job, attempt = self._held(session, node)
             current = session.get_one(Node, node.id)
-            attempt = session.get_one(Attempt, node.attempt_id)
             if attempt.status not in attempts.LIVE or current.outcome is not None:
                 return
             lost = current.starts >= MOST_STARTS
             if lost:
                 gang = [self._jobs_dir / member.folder for member in nodes_of(session, attempt.id)]
-                self._give_up(session, attempt, current)
+                self._give_up(session, job, attempt, current)
             else:
                 self._note_start(session, attempt, current, now)
         if lost:
@@ -176,8 +181,13 @@ class Scheduler:
         else:
             self._start(folder)
 
-    def _give_up(self, session: Session, attempt: Attempt, node: Node) -> None:
-        job = session.get_one(Job, attempt.job_id)
+    def _held(self, session: Session, node: Node) -> tuple[Job, Attempt]:
+        """The job and the attempt of a node, which nobody else changes until the end."""
+        job_id = session.get_one(Attempt, node.attempt_id).job_id
+        job = lock(session, session.get_one(Job, job_id))
+        return job, session.get_one(Attempt, node.attempt_id, populate_existing=True)
+
+    def _give_up(self, session: Session, job: Job, attempt: Attempt, node: Node) -> None:
         reason = f"the agent of node {node.rank} ended {MOST_STARTS} times without a word"
         attempts.lose(session, job, attempt, "node-lost", reason)
 
@@ -202,8 +212,9 @@ class Scheduler:
         if node.id not in self._heard or last != node.heartbeat_at:
             self._heard[node.id] = (node.heartbeat_at, now)
             return False
-        # Nobody starts the agent of an attached run again: it is given longer to be heard of.
-        if now - since < (LEASE_SECONDS if node.folder else self._attached_lease_seconds):
+        # What a user or another server has to start again gets longer.
+        lease = LEASE_SECONDS if self._is_ours(node) else self._foreign_lease_seconds
+        if now - since < lease:
             return False
         self._heard[node.id] = (node.heartbeat_at, now)
         return True
@@ -212,6 +223,11 @@ class Scheduler:
         for memory in (self._heard, self._not_before):
             for node_id in memory.keys() - known:
                 memory.pop(node_id, None)
+
+
+def site_of(database: Database, settings: Settings) -> str:
+    """The name by which nodes remember the server whose executor started them."""
+    return "" if database.is_sqlite else load_site(settings.data_dir.absolute())
 
 
 def _executor(settings: Settings) -> Executor:

@@ -39,6 +39,8 @@ def serve(settings: Settings, bound: socket.socket, on_ready: Callable[[], None]
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    # It logs addresses, and some that users give are secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     config = uvicorn.Config(
         create_app(settings),
         http="httptools",

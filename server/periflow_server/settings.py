@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from periflow_sdk.errors import UsageError
+from periflow_server.embedded import OLD_KEYS
 
 _PREFIX = "PERIFLOW_SERVER_"
 
@@ -18,7 +20,8 @@ class Settings(BaseSettings):
 
     ``key`` signs URLs and proves the embedded server's identity; it comes from ``SECRET_KEY`` or
     the key file. ``port`` is the one really listened on once the server runs. The ``local``
-    executor runs jobs as the server's own user: only an embedded server has it unasked.
+    executor runs jobs as the server's own user: only an embedded server has it unasked; so with
+    ``private_addresses``, whether addresses that users give may be those of this machine's network.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", hide_input_in_errors=True)
@@ -27,9 +30,11 @@ class Settings(BaseSettings):
     port: int = 8080
     public_url: str | None = None
     data_dir: Path = Path("periflow-server")
-    database_url: str | None = None
+    database_url: str | None = Field(default=None, repr=False)
+    database_connections: int = Field(default=20, ge=2)
     storage_url: str | None = None
     secret_key: str | None = Field(default=None, repr=False, min_length=32)
+    old_secret_keys: str | None = Field(default=None, repr=False)
     org_approval: Literal["manual", "auto"] = "manual"
     executor: Literal["local", "none"] = "none"
     embedded: bool = False
@@ -38,10 +43,24 @@ class Settings(BaseSettings):
     refresh_leeway_seconds: int = 20
     signup_seconds: int = 1800
     signup_attempts: int = 5
+    invitation_seconds: int = 7 * 24 * 3600
+    smtp_url: str | None = Field(default=None, repr=False)
+    mail_from: str | None = None
+    mail_backoff_seconds: float = 5
+    rate_factor: float = Field(default=1, ge=0)
     url_seconds: int = 3600
     lease_seconds: int = 24 * 3600
-    attached_lease_seconds: float = 600
+    foreign_lease_seconds: float = 600
     collect_seconds: float = 3600
+    private_addresses: bool = False
+    slack_url: str = "https://slack.com/api"
+    slack_hooks_url: str = "https://hooks.slack.com/"
+    wandb_url: str = "https://api.wandb.ai"
+    s3_url: str | None = None
+    azure_blob_url: str = "https://{account}.blob.core.windows.net"
+    gcs_url: str = "https://storage.googleapis.com"
+    google_token_url: str = "https://oauth2.googleapis.com/token"
+    notify_backoff_seconds: float = 5
 
     @classmethod
     def read(cls, **given: Any) -> Settings:
@@ -69,6 +88,8 @@ class Settings(BaseSettings):
             settings.org_approval = "auto"
         if "executor" not in settings.model_fields_set:
             settings.executor = "local"
+        if "private_addresses" not in settings.model_fields_set:
+            settings.private_addresses = True
         return settings
 
     @property
@@ -82,10 +103,18 @@ class Settings(BaseSettings):
         """The secret all signatures derive from: hex is taken as bytes, other text as it is."""
         if not self.secret_key:
             raise UsageError("The server has no key.", hint=f"Set {_PREFIX}SECRET_KEY.")
-        try:
-            return bytes.fromhex(self.secret_key)
-        except ValueError:
-            return self.secret_key.encode()
+        return _key_bytes(self.secret_key)
+
+    @property
+    def old_keys(self) -> list[bytes]:
+        """The secrets of before, or of a server that is newer, that sealed texts are opened with.
+
+        Commas or white space separate them in ``OLD_SECRET_KEYS``; a rotation that was cut off
+        has left some in the data folder.
+        """
+        kept = self.data_dir / OLD_KEYS
+        text = f"{self.old_secret_keys or ''} {kept.read_text() if kept.exists() else ''}"
+        return [_key_bytes(word) for word in text.replace(",", " ").split()]
 
     @property
     def database(self) -> str:
@@ -100,6 +129,19 @@ class Settings(BaseSettings):
         return self.data_dir.absolute() / "storage"
 
     @property
+    def mail_sender(self) -> str:
+        """Whom mail comes from: ``MAIL_FROM``, or periflow@ the host of the server."""
+        host = urlsplit(self.url).hostname or "localhost"
+        return self.mail_from or f"PeriFlow <periflow@{host}>"
+
+    @property
     def outbox_dir(self) -> Path:
         """Where mail is put when there is no mail server."""
         return self.data_dir.absolute() / "outbox"
+
+
+def _key_bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return text.encode()

@@ -228,3 +228,14 @@ def test_variables_that_no_process_can_have_are_refused_with_their_place(
     with pytest.raises(JobFileError) as caught:
         parse_job_text(text, "job.yml")
     assert complaint in caught.value.message and "job.yml:8:3" in caught.value.message
+
+
+def test_slack_channel_is_told_of_what_its_section_says() -> None:
+    section = "plugin:\n  slack:\n    credential: team\n    channel: '#c'\n"
+    told = parse_job_text(f"{PLAIN}{section}    on: [failed, running]\n", "job.yml").plugin.slack
+    assert told is not None and told.on == ["failed", "running"]
+    usual = parse_job_text(f"{PLAIN}{section}", "job.yml").plugin.slack
+    assert usual is not None
+    assert usual.on == ["success", "failed", "stopped", "preempted", "node-lost"]
+    error = _complaint(f"{PLAIN}{section}    on: [failed, crashed]\n")
+    assert error.data["line"] == 13 and "crashed" in error.message

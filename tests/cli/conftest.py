@@ -143,6 +143,12 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30, complaint: str
     raise AssertionError(complaint or "it did not happen in time")
 
 
+@pytest.fixture(scope="session")
+def shell_class() -> type[Shell]:
+    """For fixtures that make shells in their own way."""
+    return Shell
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     """Nobody yet, and no server."""

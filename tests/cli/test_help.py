@@ -96,7 +96,7 @@ def test_version_is_the_distribution_s(shell) -> None:
 
 def test_every_command_of_the_list_exists(shell) -> None:
     section = shell.pf("--help").partition("Commands:")[2].partition("First steps")[0]
-    listed = re.findall(r"^  (\w+) +\S", section, re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+) +\S", section, re.MULTILINE)
     assert [name for name, _, _ in COMMANDS] == listed
     for name in listed:
         assert shell.run(name, "--help").returncode == 0

@@ -305,7 +305,7 @@ def hasty(newcomer: Any) -> Any:
     """Signed up at a server whose logins are short and which gives silent runs up soon."""
     newcomer.environment |= {
         "PERIFLOW_SERVER_ACCESS_TOKEN_SECONDS": "2",
-        "PERIFLOW_SERVER_ATTACHED_LEASE_SECONDS": "2",
+        "PERIFLOW_SERVER_FOREIGN_LEASE_SECONDS": "2",
     }
     newcomer.sign_up()
     return newcomer

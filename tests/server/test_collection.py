@@ -33,7 +33,7 @@ def test_only_chunks_without_a_snapshot_and_without_a_lease_are_collected(
     refs = {data: chunks.put(client, data) for data in (named, leased, loose)}
 
     import_tables()
-    database = Database(f"sqlite:///{server.data_dir / 'periflow.db'}")
+    database = Database(server.database_url)
     over = [refs[named].hash, refs[loose].hash]
     with database.write() as session:
         past = utcnow() - timedelta(seconds=1)

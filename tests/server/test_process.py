@@ -22,6 +22,8 @@ from periflow_server.embedded import refuse_network_file_system
 if TYPE_CHECKING:
     from conftest import ServerProcess
 
+pytestmark = pytest.mark.sqlite
+
 
 def test_second_server_on_a_home_says_so_and_leaves_the_first_alone(
     own_server: ServerProcess,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'one.db'}")
+def empty(new_database_url: Callable[[], str]) -> Iterator[Database]:
+    database = Database(new_database_url())
     yield database
     database.close()
 
@@ -50,9 +50,11 @@ def structure(database: Database) -> dict[str, Any]:
     }
 
 
-def test_migrations_give_the_tables_of_the_code(empty: Database, tmp_path: Path) -> None:
+def test_migrations_give_the_tables_of_the_code(
+    empty: Database, new_database_url: Callable[[], str]
+) -> None:
     migrate(empty)
-    made = Database(f"sqlite:///{tmp_path / 'two.db'}")
+    made = Database(new_database_url())
     prepare_schema(made)
     try:
         expected = structure(made)
@@ -83,17 +85,11 @@ def test_every_migration_can_be_taken_back(empty: Database) -> None:
 
 
 def test_server_starts_on_a_database_that_migrations_made(
-    own_server: ServerProcess,
+    empty: Database, start_server: Callable[..., ServerProcess]
 ) -> None:
-    own_server.stop()
-    path = own_server.data_dir / "periflow.db"
-    for file in own_server.data_dir.glob("periflow.db*"):
-        file.unlink()
-    database = Database(f"sqlite:///{path}")
-    migrate(database)
-    database.close()
-    own_server.start()
-    assert own_server.client().me()
+    migrate(empty)
+    server = start_server(PERIFLOW_SERVER_DATABASE_URL=empty.url)
+    assert server.client().me()
 
 
 def test_database_of_a_newer_version_is_refused_untouched(empty: Database) -> None:
@@ -109,11 +105,17 @@ def test_server_says_why_it_does_not_start_on_a_newer_database(
     own_server: ServerProcess,
 ) -> None:
     own_server.stop()
-    database = Database(f"sqlite:///{own_server.data_dir / 'periflow.db'}")
+    database = Database(own_server.database_url)
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
-    ended = subprocess.run(own_server.command(), capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(
+        own_server.command(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **own_server.variables},
+    )
     assert ended.returncode == 2
     assert "9999" in ended.stderr
     assert "Install the newest PeriFlow" in ended.stderr

@@ -19,6 +19,9 @@ _password_option = click.option(
 @click.option("--email", metavar="ADDRESS", help="Where the code is mailed to.")
 @_password_option
 @click.option("--code", metavar="CODE", help="The mailed code: finishes an earlier signup.")
+@click.option(
+    "--invite", metavar="CODE", help="The code, or the link, of an invitation: also joins."
+)
 @json_option
 @click.pass_obj
 def sign_up(
@@ -29,20 +32,28 @@ def sign_up(
     email: str | None,
     password_stdin: bool,
     code: str | None,
+    invite: str | None,
     as_json: bool,
 ) -> None:
     """Create an account and log in.
 
     A code is mailed to the address. With the local server, which sends no mail, pf reads it from
-    the server's outbox, shows it and goes on.
+    the server's outbox, shows it and goes on. With --invite the address is that of the invitation,
+    and no other mail is needed.
     """
     from periflow_cli.signup import Signup, complete
+    from periflow_sdk.api.models import SignupRequest
 
     output = invocation.output
+    if invite is not None:
+        if email or code:
+            raise click.UsageError("--invite brings the address and its proof: leave them out.")
+        _sign_up_invited(invocation, invite, username, name, password_stdin, as_json)
+        return
     if code is None:
-        password = _piped_line() if password_stdin else None
+        password = piped_line() if password_stdin else None
         given = {"username": username, "name": name, "email": email, "password": password}
-        body = complete(output, given)
+        body = complete(output, SignupRequest, given)
         signup = Signup(invocation.connect(login=False), output)
         signup.request(body)
         username, code = body.username, signup.code()
@@ -57,6 +68,33 @@ def sign_up(
     output.hint("pf org create NAME")
 
 
+def _sign_up_invited(
+    invocation: Invocation,
+    invite: str,
+    username: str | None,
+    name: str | None,
+    password_stdin: bool,
+    as_json: bool,
+) -> None:
+    from periflow_cli.place import next_step, settle
+    from periflow_cli.signup import Signup, complete
+    from periflow_sdk.api.models import InvitedSignup
+
+    output = invocation.output
+    password = piped_line() if password_stdin else None
+    given = {"username": username, "name": name, "password": password}
+    body = complete(output, InvitedSignup, given, code=invite)
+    connection = invocation.connect(login=False)
+    user = Signup(connection, output).confirm_invited(body)
+    if as_json:
+        output.json(user)
+    else:
+        output.line(f"Signed up and logged in as {user.username} ({user.email}).")
+    if chosen := settle(connection):
+        output.note(f"Working in {chosen}.")
+    output.hint(next_step(connection.profile, connection.key))
+
+
 @click.command("login", cls=Command)
 @click.option("--username", metavar="NAME", help="Username or email address.")
 @_password_option
@@ -68,7 +106,7 @@ def log_in(
     """Log in."""
     output = invocation.output
     username = username or output.ask("Username", "--username NAME")
-    password = _piped_line() if password_stdin else output.ask_password()
+    password = piped_line() if password_stdin else output.ask_password()
 
     from periflow_cli.place import next_step, settle
     from periflow_sdk.api.models import LoginRequest
@@ -87,20 +125,27 @@ def log_in(
 
 
 @click.command("logout", cls=Command)
+@click.option("--all", "everywhere", is_flag=True, help="End your logins on all machines.")
 @json_option
 @click.pass_obj
-def log_out(invocation: Invocation, /, as_json: bool) -> None:
-    """End the login of this machine."""
+def log_out(invocation: Invocation, /, everywhere: bool, as_json: bool) -> None:
+    """End the login of this machine, or all of them. API keys stay: `pf key list`."""
     from periflow_sdk.errors import LoginRequiredError, ServerUnreachableError
 
     output = invocation.output
     connection = invocation.connect()
     username = connection.username
     try:
-        connection.client.log_out()
+        if everywhere:
+            connection.client.log_out_everywhere()
+        else:
+            connection.client.log_out()
     except LoginRequiredError:
-        pass
+        if everywhere:
+            raise  # what runs elsewhere goes on
     except ServerUnreachableError:
+        if everywhere:
+            raise
         output.note("The server was not reached: the tokens were deleted here only.")
     connection.forget_login()
     if as_json:
@@ -126,5 +171,6 @@ def who_am_i(invocation: Invocation, /, as_json: bool) -> None:
         output.sections(Fields("My Info", pairs))
 
 
-def _piped_line() -> str:
+def piped_line() -> str:
+    """The next line of standard input."""
     return sys.stdin.readline().rstrip("\r\n")

@@ -1,4 +1,4 @@
-"""`pf project create|list|switch|current`."""
+"""`pf project create|list|switch|current|delete`, and the group that the others join."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from periflow_cli.group import Group, Invocation, json_option
+from periflow_cli.commands import team
+from periflow_cli.commands.team import set_role
+from periflow_cli.group import Group, Invocation, json_option, yes_option
 
 if TYPE_CHECKING:
     from periflow_cli.connection import Connection
     from periflow_sdk.api.models import Project
+
+
+__all__ = ["group", "set_role"]
 
 
 @click.group("project", cls=Group)
@@ -51,10 +56,15 @@ def list_projects(invocation: Invocation, /, as_json: bool) -> None:
         return
     current = connection.profile.place("project", connection.key)
     rows = [
-        ("*" if current and current.id == each.id else "", each.name, each.id, each.role)
+        (
+            "*" if current and current.id == each.id else "",
+            each.name,
+            each.id,
+            each.role.capitalize(),
+        )
         for each in projects
     ]
-    output.table(("", "Name", "ID", "Role"), rows)
+    output.table(("", "Name", "ID", "Role"), rows, spare=("ID",))
 
 
 @group.command("switch")
@@ -65,10 +75,7 @@ def switch_project(invocation: Invocation, /, name: str, as_json: bool) -> None:
     """Work in another project of the current organization (by name or id)."""
     output = invocation.output
     connection = invocation.connect()
-    projects = connection.client.projects(connection.organization.id)
-    chosen = next((each for each in projects if name in (each.name, each.id)), None)
-    if chosen is None:
-        raise _elsewhere(connection, name, projects)
+    chosen = _find(connection, name)
     _choose(connection, chosen)
     if as_json:
         output.json(chosen)
@@ -88,6 +95,47 @@ def current_project(invocation: Invocation, /, as_json: bool) -> None:
         output.json({"id": place.id, "name": place.name})
     else:
         output.line(place.name)
+
+
+for command in team.COMMANDS:
+    group.add_command(command)
+
+
+@group.command("delete")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@yes_option
+@json_option
+@click.pass_obj
+def delete_projects(
+    invocation: Invocation, /, names: tuple[str, ...], yes: bool, as_json: bool
+) -> None:
+    """Delete projects of the current organization. Only an owner of the organization can."""
+    output = invocation.output
+    connection = invocation.connect()
+    projects = [_find(connection, name) for name in names]
+    for each in projects:
+        output.note(f"{each.name}: with all its jobs, datasets, checkpoints and credentials")
+    output.confirm(f"Delete {', '.join(each.name for each in projects)}?", yes=yes)
+    current = connection.profile.place("project", connection.key)
+    for each in projects:
+        connection.client.delete_project(each.id)
+        if current is not None and current.id == each.id:
+            organization = connection.profile.place("organization", connection.key)
+            connection.profile.choose(connection.key, organization, None)
+        if not as_json:
+            output.line(f"Deleted project {each.name}.")
+    if as_json:
+        output.json(projects)
+    output.hint("pf project list")
+
+
+def _find(connection: Connection, name: str) -> Project:
+    """The project of a name or id, else the error with the way there."""
+    projects = connection.client.projects(connection.organization.id)
+    chosen = next((each for each in projects if name in (each.name, each.id)), None)
+    if chosen is None:
+        raise _elsewhere(connection, name, projects)
+    return chosen
 
 
 def _choose(connection: Connection, project: Project) -> None:

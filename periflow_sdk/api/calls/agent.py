@@ -20,6 +20,14 @@ class AgentCalls(Transport):
     def heartbeat(self, body: m.AgentHeartbeat) -> m.AgentOrders:
         return self._post("agent/heartbeat", m.AgentOrders, body)
 
+    def job_credentials(self) -> m.JobCredentials:
+        """The values of what the job's file names; until they are closed."""
+        return self._get("agent/credentials", m.JobCredentials)
+
+    def close_credentials(self) -> None:
+        """Before the command starts: this node gets no values any more."""
+        self._request("POST", "agent/credentials/close")
+
     def report_event(self, body: m.AgentEvent) -> None:
         self._request("POST", "agent/events", json=body.model_dump(mode="json"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,11 +13,14 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
+from periflow_sdk import __version__
 from periflow_sdk.api.proof import is_proof, new_nonce, read_key
 from periflow_sdk.errors import ServerUnreachableError, error_from_problem
 
 T = TypeVar("T", bound=BaseModel)
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_LONGEST_WAIT_SECONDS = 5.0
+"""Who asks for more patience than this gets no more tries: the caller is told instead."""
 
 
 class Transport:
@@ -41,6 +45,7 @@ class Transport:
         self._is_proven = key_file is None
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1/",
+            headers={"User-Agent": _user_agent()},
             timeout=httpx.Timeout(timeout_seconds, connect=min(connect_seconds, timeout_seconds)),
             trust_env=not self.url.startswith(("http://127.0.0.1", "http://localhost")),
         )
@@ -107,8 +112,10 @@ class Transport:
                 time.sleep(min(0.2 * 2**tried, 5.0))
                 continue
             if response.status_code in _RETRIED_STATUSES and tried < self._tries:
-                time.sleep(min(0.2 * 2**tried, 5.0))
-                continue
+                asked = _retry_after(response)
+                if asked <= _LONGEST_WAIT_SECONDS:
+                    time.sleep(max(asked, min(0.2 * 2**tried, 5.0)))
+                    continue
             if response.status_code == 401 and self._on_unauthorized and not refreshed:
                 refreshed = True
                 if self._on_unauthorized():
@@ -143,6 +150,20 @@ class Transport:
             hint="Check PERIFLOW_URL and your network, or run `pf server status`.",
             data={"url": self.url},
         )
+
+
+def _user_agent() -> str:
+    """What `pf session list` shows of this machine's logins."""
+    host = platform.node().encode("ascii", "ignore").decode()
+    return f"PeriFlow/{__version__} ({host or 'unknown'})"
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """The seconds that an answer asks to wait; 0 if it asks for nothing that can be read."""
+    try:
+        return max(0.0, float(response.headers.get("retry-after", "")))
+    except ValueError:
+        return 0.0
 
 
 def _problem(response: httpx.Response) -> dict[str, Any]:

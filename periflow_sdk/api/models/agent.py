@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.api.models.job import ShellEnvironment
-from periflow_sdk.api.models.wire import Body, Wire
+from periflow_sdk.api.models.wire import Body, Int32, Int64, Wire
 
 
 class DataMount(Wire):
@@ -62,8 +62,8 @@ class AgentRegister(Body):
 
     hostname: str
     address: str
-    port: int
-    pid: int
+    port: Int32
+    pid: Int32
 
 
 class Rendezvous(Wire):
@@ -81,9 +81,9 @@ class AgentHeartbeat(Body):
     """
 
     phase: Literal["preparing", "running", "finishing"]
-    step: int | None = None
-    total_steps: int | None = None
-    notice_age_seconds: Annotated[float, Field(ge=0)] | None = None
+    step: Int64 | None = None
+    total_steps: Int64 | None = None
+    notice_age_seconds: Annotated[float, Field(ge=0, lt=1e9)] | None = None
 
 
 class AgentOrders(Wire):
@@ -115,7 +115,7 @@ class AgentFinish(Body):
     """
 
     outcome: Literal["exited", "stopped", "error", "lost", "preempted"]
-    exit_code: int | None = None
+    exit_code: Int32 | None = None
     reason: str | None = None
     log_tail: list[str] = []
     finished_early: bool = False

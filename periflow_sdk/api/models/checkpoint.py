@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from periflow_sdk.api.models.wire import Body, Wire
+from periflow_sdk.api.models.wire import Body, Int64, Wire
 
 SaveType = Literal["NORMAL", "EMERGENCY"]
 CheckpointStatus = Literal["uploading", "ready", "failed"]
@@ -27,9 +27,9 @@ class CheckpointStart(Body):
     """A checkpoint was staged. ``upload_id`` is the agent's own and makes retries harmless."""
 
     upload_id: str
-    step: int
+    step: Int64
     save_type: SaveType
-    size: int
+    size: Int64
 
 
 class CheckpointCommit(Body):

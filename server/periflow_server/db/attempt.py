@@ -48,8 +48,11 @@ class Attempt(Base):
 class Node(Base):
     """One node of an attempt: where its agent is and what it last said.
 
+    ``site`` is the server whose executor looks after the agent; on SQLite there is only one.
+
     ``starts`` counts how often the agent was started since it last ran its command. ``folder`` is
     empty where no executor started the agent: it came by itself, beside an attached run.
+    ``credentials_closed_at`` is when the agent had what it needs: none are given out after it.
     """
 
     __tablename__ = "nodes"
@@ -60,6 +63,7 @@ class Node(Base):
     rank: Mapped[int]
     devices: Mapped[list[int]] = mapped_column(JSON, default=list)
     folder: Mapped[str]
+    site: Mapped[str] = mapped_column(default="", server_default="")
     starts: Mapped[int] = mapped_column(default=0)
     hostname: Mapped[str | None]
     address: Mapped[str | None]
@@ -70,6 +74,7 @@ class Node(Base):
     exit_code: Mapped[int | None]
     registered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    credentials_closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 def attempts_of(session: Session, job_id: str) -> list[Attempt]:
@@ -111,16 +116,17 @@ def live_nodes(session: Session) -> list[tuple[Node, Attempt]]:
     return [(row[0], row[1]) for row in session.execute(query)]
 
 
-def lost_nodes(session: Session) -> list[Node]:
-    """The nodes of all attempts that were given up."""
+def lost_nodes(session: Session, site: str) -> list[Node]:
+    """The nodes of one server's attempts that were given up."""
     query = select(Node).join(Attempt, Attempt.id == Node.attempt_id)
-    return list(session.scalars(query.where(Attempt.status == "node-lost")))
+    return list(session.scalars(query.where(Attempt.status == "node-lost", Node.site == site)))
 
 
-def ended_nodes(session: Session) -> list[Node]:
-    """The nodes of all attempts that have ended and that an executor had started."""
+def ended_nodes(session: Session, site: str) -> list[Node]:
+    """The nodes of one server's attempts that have ended and that its executor had started."""
     query = select(Node).join(Attempt, Attempt.id == Node.attempt_id)
-    return list(session.scalars(query.where(Attempt.status.not_in(LIVE), Node.folder != "")))
+    query = query.where(Attempt.status.not_in(LIVE), Node.folder != "", Node.site == site)
+    return list(session.scalars(query))
 
 
 def busy_devices(session: Session, vm: str) -> set[int]:

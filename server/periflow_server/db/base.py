@@ -7,26 +7,43 @@ Services open no transactions themselves: they are given a session by a route or
     with database.write() as session: ...      # commits at exit, rolls back on an error
 
 Objects stay readable after the block, but nothing is loaded lazily then.
+
+Code is written for both databases: what a decision rests on is locked first (``lock``), work that
+several servers look for is claimed (``claim``); SQLite, with one writer, needs neither. Who loses
+a race all the same (a name taken meanwhile, a deadlock) is run again: see ``repetition.py``.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy import DateTime, Dialect, MetaData, Select, func, inspect, select
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["Base", "Database", "Session", "UtcDateTime", "new_id", "utcnow"]
+from periflow_server.db.engine import WRITE, parse_url, postgresql_engine, sqlite_engine
 
-_BUSY_TIMEOUT_MILLISECONDS = 15_000
-_WRITE = "periflow_write"
+__all__ = [
+    "Base",
+    "Database",
+    "Session",
+    "UtcDateTime",
+    "after_commit",
+    "claim",
+    "lock",
+    "new_id",
+    "utcnow",
+]
+
+_SCHEMA_LOCK = 0x7066_0001
+R = TypeVar("R", bound="Base")
+Ts = TypeVarTuple("Ts")
 
 
 def new_id() -> str:
@@ -74,35 +91,100 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime}  # noqa: RUF012  SQLAlchemy reads it from the class
 
 
+def lock(session: Session, row: R) -> R:
+    """Wait until nobody else changes the row, and read it anew; it is ours until the end.
+
+    Lock what a decision rests on before reading it: PostgreSQL lets other transactions write
+    meanwhile, SQLite does not. Of several rows lock the larger thing first: organization,
+    project, job.
+    """
+    table = type(row)
+    identity = inspect(row).identity
+    assert identity is not None, "only what is in the database can be locked"
+    columns = inspect(table).primary_key
+    query = select(table).where(*(c == v for c, v in zip(columns, identity, strict=True)))
+    query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+    return session.scalars(query).one()
+
+
+def claim(query: Select[*Ts], *, to_delete: bool = False) -> Select[*Ts]:
+    """The query for the rows that no other transaction holds: they are ours until the end.
+
+    Args:
+        to_delete: Nor may others begin to refer to them.
+    """
+    held = query.with_for_update(skip_locked=True, key_share=not to_delete)
+    return held.execution_options(populate_existing=True)
+
+
+def after_commit(session: Session, call: Callable[[], None]) -> None:
+    """Have something done once this transaction is committed, and never if it is not.
+
+    Args:
+        call: May open a transaction of its own; raises nothing.
+    """
+    session.info.setdefault("after_commit", []).append(call)
+
+
 class Database:
     """One database, SQLite or PostgreSQL.
 
     Args:
-        url: SQLAlchemy address: ``sqlite:////absolute/path`` or ``postgresql+psycopg://...``.
+        url: ``sqlite:////absolute/path`` or ``postgresql://user:password@host/name``.
+        connections: How many PostgreSQL may have at once; who needs one more waits.
+
+    Raises:
+        UsageError: the address is wrong, or the driver is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connections: int = 20) -> None:
+        parsed = parse_url(url)
         self.url = url
-        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(url) if self.is_sqlite else create_engine(url)
-        self._writing = self.engine.execution_options(**{_WRITE: True})
+        self.info: dict[str, Any] = {}
+        """What every session of it carries along in its own ``info``."""
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.engine = (
+            sqlite_engine(parsed) if self.is_sqlite else postgresql_engine(parsed, connections)
+        )
+        self._writing = self.engine.execution_options(**{WRITE: True})
+        self._reading = self.engine
+        if not self.is_sqlite:
+            self._reading = self.engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
         # SQLite has one writer; queueing here is fair and does not sleep as its busy handler does.
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading: one consistent view, nothing is kept of what it changes."""
-        with Session(self.engine, expire_on_commit=False, autoflush=False) as session:
+        with Session(self._reading, expire_on_commit=False, autoflush=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session whose changes are committed at exit, all or none.
 
-        Keep it short: on SQLite nobody else writes meanwhile. Never open one inside another.
+        Keep it short: on SQLite nobody else writes meanwhile. On PostgreSQL others do: see
+        :func:`lock`. Never open one inside another.
         """
-        with self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
+        session = Session(self._writing, expire_on_commit=False, info=dict(self.info))
+        with self._turn, session, session.begin():
             yield session
+        for call in session.info.pop("after_commit", ()):
+            call()
+
+    @contextmanager
+    def preparation(self) -> Iterator[None]:
+        """Nobody else makes or changes tables until the block ends."""
+        if self.is_sqlite:
+            yield  # one server has it
+            return
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            yield
 
     @contextmanager
     def migration(self) -> Iterator[Connection]:
@@ -129,34 +211,3 @@ class Database:
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
-
-
-def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=8,
-        max_overflow=40,
-        connect_args={"check_same_thread": False, "timeout": _BUSY_TIMEOUT_MILLISECONDS / 1000},
-    )
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver's own transaction handling would begin late and deferred; ours begins itself.
-    connection.isolation_level = None
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        "foreign_keys = ON",
-        f"busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}",
-        "journal_size_limit = 67108864",
-    ):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns to writing late can fail at once with "database is locked".
-    immediate = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

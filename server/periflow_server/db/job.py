@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Select, UniqueConstraint, func, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
-from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
+from periflow_server.db.base import Base, UtcDateTime, claim, new_id, utcnow
+from periflow_server.db.project import Project
 from periflow_server.db.user import User
 
 ACTIVE = ("allocating", "preparing", "running", "stopping")
@@ -60,22 +61,37 @@ class Job(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+_UNLISTED = [
+    defer(column, raiseload=True)
+    for column in (Job.spec, Job.shell, Job.config, Job.git, Job.log_tail)
+]
 JobRow = tuple[Job, str]
 """A job and the name of the user who created it."""
 
 
 def next_number(session: Session, project_id: str) -> int:
-    """The number that the project's next job gets; ask inside the transaction that uses it."""
+    """The number that the project's next job gets; nobody else gets one until the end."""
+    session.execute(
+        select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
+    )
     query = select(func.max(Job.number)).where(Job.project_id == project_id)
     return (session.scalar(query) or 0) + 1
 
 
 def jobs_of(session: Session, project_id: str, *, before: int | None, limit: int) -> list[JobRow]:
-    """The project's jobs with numbers smaller than ``before``, newest first."""
+    """The project's jobs with numbers smaller than ``before``, newest first.
+
+    They come without what a list does not show, which is most of each.
+    """
     query = _with_creator(project_id).order_by(Job.number.desc()).limit(limit)
     if before is not None:
         query = query.where(Job.number < before)
-    return [(row[0], row[1]) for row in session.execute(query)]
+    return [(row[0], row[1]) for row in session.execute(query.options(*_UNLISTED))]
+
+
+def newest_job(session: Session, project_id: str) -> JobRow | None:
+    """The job of the highest number."""
+    return _first(session, _with_creator(project_id).order_by(Job.number.desc()).limit(1))
 
 
 def job_numbered(session: Session, project_id: str, number: int) -> JobRow | None:
@@ -110,6 +126,18 @@ def waiting_jobs(session: Session) -> list[Job]:
     """All waiting jobs, in the order in which they get devices."""
     query = select(Job).where(Job.status == "waiting").order_by(Job.created_at, Job.id)
     return list(session.scalars(query))
+
+
+def claim_waiting(session: Session, job: Job) -> Job | None:
+    """The job, to be changed by us alone; None when it waits no more or somebody is at it."""
+    query = select(Job).where(Job.id == job.id, Job.status == "waiting")
+    return session.scalars(claim(query)).first()
+
+
+def locked_job(session: Session, job_id: str) -> Job | None:
+    """The job, once nobody else changes it; with it, its attempts and nodes are ours."""
+    query = select(Job).where(Job.id == job_id).with_for_update(key_share=True)
+    return session.scalars(query.execution_options(populate_existing=True)).first()
 
 
 def active_jobs(session: Session) -> list[Job]:

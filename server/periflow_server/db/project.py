@@ -5,16 +5,29 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ForeignKey, Index, Select, String, UniqueConstraint, and_, or_, select
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    Select,
+    String,
+    UniqueConstraint,
+    and_,
+    delete,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from periflow_server.db.base import Base, new_id, utcnow
-from periflow_server.db.organization import Membership, OrganizationRole
+from periflow_server.db.base import Base, lock, new_id, utcnow
+from periflow_server.db.organization import Membership, OrganizationRole, locked_organization
+from periflow_server.db.user import User
 
 ProjectRole = Literal["admin", "maintainer", "developer", "guest"]
 
 
 class Project(Base):
+    """A project. With ``deleted_at`` nobody finds it: what it had is removed in the background."""
+
     __tablename__ = "projects"
     __table_args__ = (UniqueConstraint("organization_id", "name"),)
 
@@ -22,6 +35,7 @@ class Project(Base):
     organization_id: Mapped[str] = mapped_column(ForeignKey("organizations.id", ondelete="CASCADE"))
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    deleted_at: Mapped[datetime | None]
 
 
 class ProjectMember(Base):
@@ -45,6 +59,13 @@ def project_named(session: Session, organization_id: str, name: str) -> Project 
     """The project of this name in the organization."""
     query = select(Project).where(Project.organization_id == organization_id, Project.name == name)
     return session.scalars(query).first()
+
+
+def locked_project(session: Session, project_id: str) -> Project:
+    """The project, held until the end of the transaction, and its organization before it."""
+    project = session.get_one(Project, project_id)
+    locked_organization(session, project.organization_id)
+    return lock(session, project)
 
 
 def project_of_member(session: Session, project_id: str, user_id: str) -> ProjectRow | None:
@@ -75,6 +96,58 @@ def projects_of(
     return [(row[0], row[1], row[2]) for row in session.execute(query)]
 
 
+TeamRow = tuple[User, OrganizationRole, ProjectMember | None]
+"""A user with his role in the organization; no ``ProjectMember`` for an owner who was not added."""
+
+
+def team_of(
+    session: Session, project: Project, *, after: str | None = None, limit: int = 500
+) -> list[TeamRow]:
+    """Who works in the project by username: those who were added, and the owners."""
+    query = _team(project).order_by(User.username).limit(limit)
+    if after is not None:
+        query = query.where(User.username > after)
+    return [(row[0], row[1], row[2]) for row in session.execute(query)]
+
+
+def team_member_named(session: Session, project: Project, name: str) -> TeamRow | None:
+    """The one of this username, email address or id among those who work in the project."""
+    query = _team(project).where(
+        or_(User.username == name, User.email == name.lower(), User.id == name)
+    )
+    row = session.execute(query.order_by(User.username != name).limit(1)).first()
+    return (row[0], row[1], row[2]) if row else None
+
+
+def leave_projects(session: Session, user_id: str, projects: Select[str]) -> None:
+    """Take a user out of projects."""
+    session.execute(
+        delete(ProjectMember).where(
+            ProjectMember.user_id == user_id, ProjectMember.project_id.in_(projects)
+        )
+    )
+
+
+def projects_in(organization_id: str) -> Select[str]:
+    """The ids of an organization's projects, to ask with."""
+    return select(Project.id).where(Project.organization_id == organization_id)
+
+
+def _team(project: Project) -> Select[User, OrganizationRole, ProjectMember]:
+    return (
+        select(User, Membership.role, ProjectMember)
+        .join(Membership, Membership.user_id == User.id)
+        .outerjoin(
+            ProjectMember,
+            and_(ProjectMember.project_id == project.id, ProjectMember.user_id == User.id),
+        )
+        .where(
+            Membership.organization_id == project.organization_id,
+            or_(ProjectMember.role.is_not(None), Membership.role == "owner"),
+        )
+    )
+
+
 def _with_roles(user_id: str) -> Select[Project, OrganizationRole, ProjectRole | None]:
     return (
         select(Project, Membership.role, ProjectMember.role)
@@ -89,4 +162,5 @@ def _with_roles(user_id: str) -> Select[Project, OrganizationRole, ProjectRole |
             ProjectMember,
             and_(ProjectMember.project_id == Project.id, ProjectMember.user_id == user_id),
         )
+        .where(Project.deleted_at.is_(None))
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import delete, exists, select
 
 from periflow_sdk.api.models import TERMINAL_STATUSES
-from periflow_server.db.base import Session
+from periflow_server.db.base import Session, claim
 from periflow_server.db.checkpoint import Checkpoint
 from periflow_server.db.dataset import Dataset
 from periflow_server.db.job import Job
@@ -25,6 +25,30 @@ def forget_unused_snapshots(
     Returns:
         Their projects and ids.
     """
+    claimed = [row for row in _unused(session, older_than)[:limit] if _claim(session, row)]
+    if not claimed:
+        return []
+    # Somebody may have made something of one before it was ours.
+    still_unused = set(_unused(session, older_than))
+    gone = [row for row in claimed if row in still_unused]
+    for project_id, snapshot_id in gone:
+        session.execute(
+            delete(SnapshotChunk).where(
+                SnapshotChunk.project_id == project_id, SnapshotChunk.snapshot_id == snapshot_id
+            )
+        )
+        session.execute(
+            delete(Snapshot).where(Snapshot.project_id == project_id, Snapshot.id == snapshot_id)
+        )
+    return gone
+
+
+def _claim(session: Session, row: tuple[str, str]) -> bool:
+    query = select(Snapshot.id).where(Snapshot.project_id == row[0], Snapshot.id == row[1])
+    return session.scalar(claim(query, to_delete=True)) is not None
+
+
+def _unused(session: Session, older_than: datetime) -> list[tuple[str, str]]:
     named = [
         exists().where(table.project_id == Snapshot.project_id, column == Snapshot.id)
         for table, column in (
@@ -37,19 +61,9 @@ def forget_unused_snapshots(
         Snapshot.created_at < older_than, *(~each for each in named)
     )
     read = _read_by_jobs(session)
-    rows = [
+    return [
         (project, name) for project, name in session.execute(query) if (project, name) not in read
     ]
-    for project_id, snapshot_id in rows[:limit]:
-        session.execute(
-            delete(SnapshotChunk).where(
-                SnapshotChunk.project_id == project_id, SnapshotChunk.snapshot_id == snapshot_id
-            )
-        )
-        session.execute(
-            delete(Snapshot).where(Snapshot.project_id == project_id, Snapshot.id == snapshot_id)
-        )
-    return rows[:limit]
 
 
 def _read_by_jobs(session: Session) -> set[tuple[str, str]]:

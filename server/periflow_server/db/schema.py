@@ -7,8 +7,9 @@ server half a second.
 from __future__ import annotations
 
 from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
+from sqlalchemy.exc import OperationalError
 
-from periflow_sdk.errors import UsageError
+from periflow_sdk.errors import PeriFlowError, UsageError
 from periflow_server.db.base import Base, Database
 from periflow_server.migrations import HEAD, REVISIONS
 
@@ -25,10 +26,20 @@ def prepare_schema(database: Database) -> None:
 
     Raises:
         UsageError: a newer version, or something else, has written this database.
+        PeriFlowError: it does not answer (``database_unreachable``).
     """
-    revision = current_revision(database)
+    try:
+        if current_revision(database) == HEAD:
+            return
+    except OperationalError as error:
+        raise _unreachable(database, error) from error
+    with database.preparation():
+        _prepare(database, current_revision(database))
+
+
+def _prepare(database: Database, revision: str | None) -> None:
     if revision == HEAD:
-        return
+        return  # another server was faster
     if revision is None:
         _create(database)
     elif revision in REVISIONS:
@@ -82,6 +93,15 @@ def _create(database: Database) -> None:
         Base.metadata.create_all(connection)
         _VERSION.create(connection)
         connection.execute(_VERSION.insert().values(version_num=HEAD))
+
+
+def _unreachable(database: Database, error: OperationalError) -> PeriFlowError:
+    reason = str(error.orig).strip().splitlines()[-1]
+    return PeriFlowError(
+        f"The database {database.engine.url.render_as_string()} does not answer: {reason}",
+        code="database_unreachable",
+        hint="Check PERIFLOW_SERVER_DATABASE_URL, and whether the database runs.",
+    )
 
 
 def _foreign(fault: str) -> UsageError:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, exists, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from periflow_server.db.base import Base, utcnow
+from periflow_server.db.base import Base, claim, utcnow
+from periflow_server.db.engine import insert
 
 _ROWS_A_STATEMENT = 500
 T = TypeVar("T")
@@ -70,9 +71,9 @@ def lease_chunks(session: Session, project_id: str, sizes: dict[str, int], until
     Args:
         sizes: Hash → size in bytes.
     """
-    insert = _insert(session)
-    for rows in _batches(list(sizes.items())):
-        statement = insert(Chunk).values(
+    # In one order everywhere: two uploads of the same chunks must not wait for each other.
+    for rows in _batches(sorted(sizes.items())):
+        statement = insert(session, Chunk).values(
             [
                 {"project_id": project_id, "hash": name, "size": size, "leased_until": until}
                 for name, size in rows
@@ -92,7 +93,7 @@ def forget_unheld_chunks(session: Session, now: datetime, limit: int) -> list[tu
         SnapshotChunk.project_id == Chunk.project_id, SnapshotChunk.chunk_hash == Chunk.hash
     )
     query = select(Chunk).where(Chunk.leased_until < now, ~named).limit(limit)
-    chunks = list(session.scalars(query.with_for_update(skip_locked=True)))
+    chunks = list(session.scalars(claim(query, to_delete=True)))
     for chunk in chunks:
         session.delete(chunk)
     session.flush()
@@ -104,11 +105,16 @@ def find_snapshot(session: Session, project_id: str, snapshot_id: str) -> Snapsh
     return session.get(Snapshot, (project_id, snapshot_id))
 
 
+def hold_snapshot(session: Session, project_id: str, snapshot_id: str) -> Snapshot | None:
+    """The project's snapshot of this id, which stays until the transaction ends."""
+    held = {"read": True, "key_share": True}
+    return session.get(Snapshot, (project_id, snapshot_id), with_for_update=held)
+
+
 def add_snapshot(session: Session, snapshot: Snapshot, chunks: Sequence[str]) -> None:
     """Keep a snapshot and what it needs; one that is there already becomes young again."""
-    insert = _insert(session)
     session.execute(
-        insert(Snapshot)
+        insert(session, Snapshot)
         .values(
             project_id=snapshot.project_id,
             id=snapshot.id,
@@ -120,23 +126,14 @@ def add_snapshot(session: Session, snapshot: Snapshot, chunks: Sequence[str]) ->
             index_elements=["project_id", "id"], set_={"created_at": snapshot.created_at}
         )
     )
-    for names in _batches(chunks):
+    for names in _batches(sorted(chunks)):
         rows = [
             {"project_id": snapshot.project_id, "snapshot_id": snapshot.id, "chunk_hash": name}
             for name in names
         ]
-        session.execute(insert(SnapshotChunk).values(rows).on_conflict_do_nothing())
+        session.execute(insert(session, SnapshotChunk).values(rows).on_conflict_do_nothing())
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), _ROWS_A_STATEMENT):
         yield items[start : start + _ROWS_A_STATEMENT]
-
-
-def _insert(session: Session) -> Any:
-    """The INSERT of this database that knows ON CONFLICT."""
-    if session.get_bind().dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert
-    else:
-        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
-    return insert

@@ -9,17 +9,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ForeignKey, Index, String, and_, delete, or_, select, update
+from sqlalchemy import ForeignKey, Index, String, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, new_id, utcnow
+from periflow_server.db.user import User
 
 TokenKind = Literal["access", "refresh", "job", "late"]
 
 
 class Token(Base):
     __tablename__ = "tokens"
-    __table_args__ = (Index(None, "family"), Index(None, "attempt_id"))
+    __table_args__ = (Index(None, "family"), Index(None, "attempt_id"), Index(None, "expires_at"))
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     kind: Mapped[TokenKind] = mapped_column(String)
@@ -36,9 +37,21 @@ class Token(Base):
     revoked_at: Mapped[datetime | None]
 
 
-def find_token(session: Session, token_hash: str) -> Token | None:
-    """The token of this hash, whatever its state."""
-    return session.scalars(select(Token).where(Token.token_hash == token_hash)).first()
+def find_token(session: Session, token_hash: str, *, locked: bool = False) -> Token | None:
+    """The token of this hash, whatever its state.
+
+    Args:
+        locked: It is ours until the transaction ends.
+    """
+    query = select(Token).where(Token.token_hash == token_hash)
+    return session.scalars(query.with_for_update() if locked else query).first()
+
+
+def find_token_and_user(session: Session, token_hash: str) -> tuple[Token, User] | None:
+    """The token of this hash, whatever its state, and its user; None if it is nobody's."""
+    query = select(Token, User).join(User, User.id == Token.user_id)
+    row = session.execute(query.where(Token.token_hash == token_hash)).first()
+    return (row[0], row[1]) if row else None
 
 
 def revoke_family(session: Session, family: str) -> None:
@@ -61,5 +74,4 @@ def revoke_attempt(session: Session, attempt_id: str) -> None:
 
 def forget_expired(session: Session) -> None:
     """Remove the tokens of logins that are over; job tokens stay, to be told apart as ended."""
-    over = or_(Token.expires_at < utcnow(), Token.revoked_at.is_not(None))
-    session.execute(delete(Token).where(and_(Token.kind != "job", over)))
+    session.execute(delete(Token).where(Token.kind != "job", Token.expires_at < utcnow()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, new_id, utcnow
@@ -42,10 +42,15 @@ def find_user(session: Session, login: str) -> User | None:
     return session.scalars(query.limit(1)).first()
 
 
-def taken_by(session: Session, username: str, email: str) -> User | None:
-    """A user who has this username or this email address."""
-    query = select(User).where(or_(User.username == username, User.email == email))
+def user_named(session: Session, username: str) -> User | None:
+    """The user of this username, in any case: ``Ada`` and ``ada`` would be taken for each other."""
+    query = select(User).where(func.lower(User.username) == username.lower())
     return session.scalars(query.limit(1)).first()
+
+
+def user_with_address(session: Session, email: str) -> User | None:
+    """The user of this email address."""
+    return session.scalars(select(User).where(User.email == email.lower())).first()
 
 
 def forget_expired_signups(session: Session) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import InvalidRequestError
-from periflow_server.routes.dependencies import CurrentAttempt, CurrentStore, Db, RawBody
+from periflow_server.routes.dependencies import (
+    CurrentAttempt,
+    CurrentStore,
+    CurrentVault,
+    Db,
+    RawBody,
+)
 from periflow_server.services import agent as service
-from periflow_server.services import attached, checkpoint, journal, log, record
+from periflow_server.services import attached, checkpoint, job_credential, journal, log, record
 
 router = APIRouter(prefix="/agent", tags=["agent"])
 
@@ -23,6 +29,23 @@ def assignment(identity: CurrentAttempt, database: Db) -> m.Assignment:
     """Everything the agent needs to run its node."""
     with database.read() as session:
         return service.assignment(session, identity)
+
+
+@router.get("/credentials")
+def credentials(
+    identity: CurrentAttempt, database: Db, vault: CurrentVault, response: Response
+) -> m.JobCredentials:
+    """The values of what the job's file names, until they are closed. Each call is a use."""
+    response.headers["Cache-Control"] = "no-store"
+    with database.write() as session:
+        return job_credential.hand_out(session, vault, identity)
+
+
+@router.post("/credentials/close", status_code=204)
+def close_credentials(identity: CurrentAttempt, database: Db) -> None:
+    """Before the command starts: nothing is handed out to this node any more."""
+    with database.write() as session:
+        job_credential.close(session, identity)
 
 
 @router.post("/register")

@@ -57,4 +57,4 @@ def delete_dataset(
 ) -> None:
     """Forget a dataset; jobs that have it keep it."""
     with database.write() as session:
-        service.delete_dataset(session, access.project_id, dataset)
+        service.delete_dataset(session, access, dataset)

@@ -27,11 +27,19 @@ from pydantic import BaseModel
 
 from periflow_sdk.errors import InvalidRequestError, LoginRequiredError
 from periflow_server.db.base import Database, Session
+from periflow_server.db.key import ApiKey
 from periflow_server.permissions import Action
-from periflow_server.services import access, idempotency, token
+from periflow_server.services import access, idempotency, key, throttle, token
 from periflow_server.services.access import ProjectAccess
-from periflow_server.services.organization import OrganizationAccess, member_access
+from periflow_server.services.login import Client
+from periflow_server.services.organization import (
+    OrganizationAccess,
+    key_member_access,
+    member_access,
+)
+from periflow_server.services.throttle import Limited
 from periflow_server.services.token import AttemptIdentity
+from periflow_server.services.vault import Vault
 from periflow_server.settings import Settings
 from periflow_server.storage.store import Store
 
@@ -51,11 +59,12 @@ Cursor = Annotated[str | None, Query(max_length=200)]
 
 @dataclass(frozen=True)
 class Caller:
-    """A user who is logged in, and the login it is."""
+    """A user, and how he shows that it is he: by the login ``family``, or by an API ``key``."""
 
     id: str
     username: str
     family: str
+    key: ApiKey | None = None
 
 
 async def _database(request: Request) -> Database:
@@ -66,6 +75,11 @@ async def _database(request: Request) -> Database:
 async def _store(request: Request) -> Store:
     store: Store = request.app.state.store
     return store
+
+
+async def _vault(request: Request) -> Vault:
+    vault: Vault = request.app.state.vault
+    return vault
 
 
 async def _settings(request: Request) -> Settings:
@@ -87,6 +101,7 @@ RawBody = Annotated[bytes, Depends(_body)]
 """The body as it came, of any content type; name it after the access, which is then asked first."""
 Db = Annotated[Database, Depends(_database)]
 CurrentStore = Annotated[Store, Depends(_store)]
+CurrentVault = Annotated[Vault, Depends(_vault)]
 BaseUrl = Annotated[str, Depends(_base_url)]
 CurrentSettings = Annotated[Settings, Depends(_settings)]
 
@@ -101,10 +116,23 @@ async def _bearer(request: Request) -> str:
 Bearer = Annotated[str, Depends(_bearer)]
 
 
-def _current_user(bearer: Bearer, database: Db) -> Caller:
+def _note_use(found: ApiKey | None, database: Database) -> None:
+    if found is not None and key.is_use_to_note(found):
+        with database.write() as session:
+            key.note_use(session, found)
+
+
+def _current_reader(bearer: Bearer, database: Db) -> Caller:
     with database.read() as session:
-        user, family = token.authenticate(session, bearer)
-        return Caller(user.id, user.username, family)
+        found = token.authenticate(session, bearer)
+    _note_use(found.key, database)
+    return Caller(found.user.id, found.user.username, found.login or "", found.key)
+
+
+def _current_user(reader: Annotated[Caller, Depends(_current_reader)]) -> Caller:
+    if reader.key is not None:
+        raise access.login_needed(reader.key.name)
+    return reader
 
 
 def _current_attempt(bearer: Bearer, database: Db) -> AttemptIdentity:
@@ -112,7 +140,10 @@ def _current_attempt(bearer: Bearer, database: Db) -> AttemptIdentity:
         return token.authenticate_job(session, bearer)
 
 
+CurrentReader = Annotated[Caller, Depends(_current_reader)]
+"""Who calls, with a login or with an API key; of a key only what it is for may be answered."""
 CurrentUser = Annotated[Caller, Depends(_current_user)]
+"""Who calls with a login: a key is refused."""
 CurrentAttempt = Annotated[AttemptIdentity, Depends(_current_attempt)]
 
 
@@ -124,22 +155,75 @@ def project_access(action: Action) -> Any:
             if token.is_job_token(bearer):
                 identity = token.authenticate_job(session, bearer)
                 return access.job_access(session, project, identity, action)
-            user, _ = token.authenticate(session, bearer)
-            return access.user_access(session, project, user.id, action)
+            found = token.authenticate(session, bearer)
+            if found.key is None:
+                return access.user_access(session, project, found.user.id, action)
+            granted = access.key_access(session, project, found.key, action)
+        _note_use(found.key, database)
+        return granted
 
     _access.action = action  # type: ignore[attr-defined]
     return Depends(_access)
 
 
-def organization_access(action: Action) -> Any:
-    """The dependency that lets in who may do ``action`` in the organization of the path."""
+def organization_access(action: Action, *, keys: bool = False) -> Any:
+    """The dependency that lets in who may do ``action`` in the organization of the path.
 
-    def _access(organization: str, user: CurrentUser, database: Db) -> OrganizationAccess:
+    Args:
+        keys: API keys too; the service looks at ``project_id`` then.
+    """
+
+    def _access(organization: str, user: CurrentReader, database: Db) -> OrganizationAccess:
         with database.read() as session:
+            if user.key is not None:
+                if not keys:
+                    raise access.login_needed(user.key.name)
+                return key_member_access(session, organization, user.key, action)
             return member_access(session, organization, user.id, action)
 
     _access.action = action  # type: ignore[attr-defined]
     return Depends(_access)
+
+
+async def _client(request: Request, settings: CurrentSettings) -> Client:
+    # All who reach an embedded server come from the same address.
+    address = request.client.host if request.client and not settings.embedded else None
+    return Client(request.headers.get("user-agent", ""), address)
+
+
+CurrentClient = Annotated[Client, Depends(_client)]
+
+
+class _Throttle:
+    """Uses up one try of what is limited, before the work is done."""
+
+    def __init__(self, database: Database, settings: Settings, client: Client) -> None:
+        self._database = database
+        self._factor = settings.rate_factor
+        self._address = client.address
+
+    def __call__(self, what: Limited, account: str) -> None:
+        """Raises RateLimitedError when no try is left.
+
+        Args:
+            account: Whom it is about: a name as it was typed, an address, a user's id.
+        """
+        with self._database.write() as session:
+            throttle.take(
+                session, what, account=account, address=self._address, factor=self._factor
+            )
+
+    def give_back(self, what: Limited, account: str) -> None:
+        """The account's owner was there: his earlier tries from here are forgotten."""
+        with self._database.write() as session:
+            throttle.give_back(session, what, account=account, address=self._address)
+
+
+def _throttle(database: Db, settings: CurrentSettings, client: CurrentClient) -> _Throttle:
+    return _Throttle(database, settings, client)
+
+
+Throttle = Annotated[_Throttle, Depends(_throttle)]
 
 
 class _Once:

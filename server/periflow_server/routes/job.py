@@ -20,7 +20,7 @@ from periflow_server.routes.dependencies import (
 )
 from periflow_server.services import attached
 from periflow_server.services import job as service
-from periflow_server.services.access import ProjectAccess
+from periflow_server.services.access import ProjectAccess, require_own
 
 router = APIRouter(prefix="/projects/{project}/jobs", tags=["jobs"])
 
@@ -100,7 +100,9 @@ def stop_job(
     """End a job: at once while it waits, else by telling its agents; it saves unless ``now``."""
 
     def stop(session: Session) -> m.Job:
-        return service.stop(session, service.find(session, access.project_id, job), now=now)
+        row = service.find(session, access.project_id, job)
+        require_own(access, row[0].created_by, Action.JOB_STOP_ANY)
+        return service.stop(session, row, now=now)
 
     answer = once(access.user_id, stop, status_code=200)
     request.app.state.wake.set()
@@ -118,6 +120,7 @@ def preempt_job(
 
     def preempt(session: Session) -> m.Job:
         row = service.find(session, access.project_id, job)
+        require_own(access, row[0].created_by, Action.JOB_STOP_ANY)
         return service.preempt(session, row, body.grace_seconds)
 
     return once(access.user_id, preempt, status_code=200)

@@ -14,7 +14,7 @@ from periflow_server.db.base import Database
 from periflow_server.permissions import Action
 from periflow_server.routes.dependencies import CurrentStore, Db, project_access
 from periflow_server.services import job as jobs
-from periflow_server.services.access import ProjectAccess
+from periflow_server.services.access import ProjectAccess, renew
 from periflow_server.services.logpage import LogReader
 from periflow_server.storage.store import Store
 
@@ -42,9 +42,7 @@ async def job_log(
     """
     deadline = time.monotonic() + min(wait, _LONGEST_WAIT_SECONDS)
     while True:
-        page = await run_in_threadpool(
-            _read, database, store, access.project_id, job, cursor, limit, tail
-        )
+        page = await run_in_threadpool(_read, database, store, access, job, cursor, limit, tail)
         if page.lines or page.complete or time.monotonic() >= deadline:
             return page
         if request.app.state.closing.is_set() or await request.is_disconnected():
@@ -55,13 +53,14 @@ async def job_log(
 def _read(
     database: Database,
     store: Store,
-    project_id: str,
+    access: ProjectAccess,
     job: str,
     cursor: str | None,
     limit: int,
     tail: bool,
 ) -> m.LogPage:
     with database.read() as session:
-        row, _ = jobs.find(session, project_id, job)
+        renew(session, access, Action.JOB_READ)
+        row, _ = jobs.find(session, access.project_id, job)
         reader = LogReader(session, store, row)
         return reader.tail(limit) if tail and cursor is None else reader.page(cursor, limit)

@@ -1,9 +1,7 @@
-"""Accounts: signing up with a code from the mail, logging in, refreshing, logging out."""
+"""Accounts: signing up with a code from the mail, logging in, changing the password."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 from datetime import timedelta
 
@@ -11,9 +9,12 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, InvalidRequestError, LoginRequiredError
 from periflow_server.db import user as db
 from periflow_server.db.base import Database, Session, utcnow
-from periflow_server.mail import code_message, put_in_outbox
-from periflow_server.services import token
-from periflow_server.services.password import hash_password, is_password
+from periflow_server.letter import code_message, known_address_message
+from periflow_server.services import code, invitation, login
+from periflow_server.services.login import Client
+from periflow_server.services.mail import queue_mail
+from periflow_server.services.password import hash_password, is_password, require_strong
+from periflow_server.services.reset import set_password
 from periflow_server.settings import Settings
 
 
@@ -22,49 +23,124 @@ def sign_up(
 ) -> m.PendingSignup:
     """Keep the signup and mail its code. A later signup of the same name replaces this one.
 
+    Whether an address has an account is told to its mailbox alone, but on an embedded server,
+    where all are one user.
+
     Args:
         password_hash: Made before the transaction, because it takes its time.
 
     Raises:
-        ConflictError: the username or the address is taken (``user_exists``).
+        ConflictError: the username is taken (``user_exists``).
+        InvalidRequestError: the password is too easy to guess (``weak_password``).
     """
-    _refuse_taken(session, body.username, body.email)
+    require_strong(body.password, body.username, body.email)
+    known = _refuse_taken(session, body.username, body.email, tells_address=settings.embedded)
     db.forget_expired_signups(session)
-    code = f"{secrets.randbelow(1_000_000):06d}"
+    digits = f"{secrets.randbelow(1_000_000):06d}"
     signup = db.Signup(
         username=body.username,
         name=body.name,
         email=body.email,
         password_hash=password_hash,
-        code_hash=_code_hash(settings, body.username, code),
+        code_hash=code.digest(settings, "code", body.username, digits),
         attempts_left=settings.signup_attempts,
         expires_at=utcnow() + timedelta(seconds=settings.signup_seconds),
     )
     session.merge(signup)
-    message = code_message(body.email, body.name, code, max(1, settings.signup_seconds // 60))
-    put_in_outbox(settings.outbox_dir, message)
+    if known is None:
+        minutes = max(1, settings.signup_seconds // 60)
+        queue_mail(session, code_message(body.email, body.name, digits, minutes))
+    else:
+        queue_mail(session, known_address_message(known.email, known.name, known.username))
     return m.PendingSignup.model_validate(signup)
 
 
-def confirm_signup(database: Database, body: m.SignupConfirmation, settings: Settings) -> m.Session:
+def confirm_signup(
+    session: Session, body: m.SignupConfirmation, client: Client, settings: Settings
+) -> m.Session | None:
     """Make the user whose code this is, and log in.
 
+    Returns:
+        None when the code is wrong, used, expired or was tried too often (commit that, then
+        refuse).
+
     Raises:
-        InvalidRequestError: wrong, used, expired or tried too often (``wrong_code``).
         ConflictError: somebody else took the name meanwhile (``user_exists``).
     """
-    with database.write() as session:
-        made = _try_code(session, body, settings)
-    if made is None:
-        raise InvalidRequestError(
-            "This code is wrong or no longer works.",
-            code="wrong_code",
-            hint="Check the newest mail, or run `pf signup` again for a new code.",
+    signup = session.get(db.Signup, body.username, with_for_update=True)
+    given = code.digest(settings, "code", body.username, body.code)
+    if signup is None or not code.is_right(signup, given):
+        return None
+    _refuse_taken(session, signup.username, signup.email, tells_address=True)
+    user = add_user(session, signup.username, signup.name, signup.email, signup.password_hash)
+    session.delete(signup)
+    return login.open_login(session, user, client, settings)
+
+
+def sign_up_invited(
+    session: Session,
+    body: m.InvitedSignup,
+    password_hash: str,
+    client: Client,
+    settings: Settings,
+) -> m.Session:
+    """Make the user who was invited, and log in; raises as ``join_invited``."""
+    user = join_invited(session, body, password_hash)
+    return login.open_login(session, user, client, settings)
+
+
+def join_invited(session: Session, body: m.InvitedSignup, password_hash: str) -> db.User:
+    """Make the user who was invited, a member where he was invited to.
+
+    The code came by mail, so the address is proven.
+
+    Raises:
+        InvalidRequestError: ``wrong_invitation``, ``weak_password``.
+        ConflictError: the invitation was used, revoked or has expired (``invitation_...``); the
+            username or the address is taken (``user_exists``).
+    """
+    invited, _ = invitation.open_invitation(session, body.code)
+    require_strong(body.password, body.username, invited.email)
+    _refuse_taken(session, body.username, invited.email, tells_address=True)
+    user = add_user(session, body.username, body.name, invited.email, password_hash)
+    invitation.accept(session, body.code, user.id)
+    return user
+
+
+def accept_with_password(database: Database, text: str, password: str) -> None:
+    """Accept an invitation as the user whose address was invited, by his password.
+
+    Args:
+        text: The code or the link.
+
+    Raises:
+        LoginRequiredError: the password is wrong (``wrong_credentials``).
+        InvalidRequestError, ConflictError: as ``invitation.open_invitation``.
+    """
+    with database.read() as session:
+        invited, _ = invitation.open_invitation(session, text, is_held=False)
+        user = db.user_with_address(session, invited.email)
+    if not is_password(password, user.password_hash if user else None) or user is None:
+        raise LoginRequiredError(
+            "The password is wrong.",
+            code="wrong_credentials",
+            hint="Try again, or run `pf passwd --reset` if you forgot it.",
         )
-    return made
+    with database.write() as session:
+        invitation.accept(session, text, user.id)
 
 
-def log_in(database: Database, body: m.LoginRequest, settings: Settings) -> m.Session:
+def add_user(session: Session, username: str, name: str, email: str, password_hash: str) -> db.User:
+    """Make a user whose address is proven."""
+    user = db.User(username=username, name=name, email=email, password_hash=password_hash)
+    session.add(user)
+    session.flush()
+    return user
+
+
+def log_in(
+    database: Database, body: m.LoginRequest, client: Client, settings: Settings
+) -> m.Session:
     """Open a login.
 
     Raises:
@@ -76,32 +152,43 @@ def log_in(database: Database, body: m.LoginRequest, settings: Settings) -> m.Se
         raise LoginRequiredError(
             "The username or the password is wrong.",
             code="wrong_credentials",
-            hint="Run `pf login` again, or `pf signup` for a new account.",
+            hint="Run `pf login` again, `pf passwd --reset` if you forgot the password, or "
+            "`pf signup` for a new account.",
         )
     with database.write() as session:
-        return _session(user, token.issue_login_tokens(session, user.id, settings))
+        return login.open_login(session, session.get_one(db.User, user.id), client, settings)
 
 
-def refresh(database: Database, refresh_token: str, settings: Settings) -> m.Session:
-    """A new pair of tokens for a refresh token.
+def change_password(
+    database: Database, body: m.PasswordChange, user_id: str, current_login: str
+) -> None:
+    """Set another password; all other logins of the user end.
 
     Raises:
-        LoginRequiredError: the token does not work; used twice, it has ended the whole login.
+        ForbiddenError: the old one is wrong (``wrong_password``).
+        InvalidRequestError: the new one is too easy to guess (``weak_password``) or the old one
+            (``same_password``).
     """
-    with database.write() as session:
-        renewed = token.refresh_login(session, refresh_token, settings)
-        user = session.get(db.User, renewed[0]) if renewed else None
-    if renewed is None or user is None:
-        raise LoginRequiredError(
-            "This refresh token was used before; the login has been ended for safety.",
-            hint="Run `pf login`.",
+    with database.read() as session:
+        user = session.get_one(db.User, user_id)
+    if not is_password(body.password, user.password_hash):
+        raise InvalidRequestError(
+            "The current password is wrong.",
+            code="wrong_password",
+            hint="Run `pf passwd` again, or `pf passwd --reset` if you forgot it.",
         )
-    return _session(user, renewed[1])
-
-
-def log_out(session: Session, family: str) -> None:
-    """End a login."""
-    token.revoke_login(session, family)
+    if body.new_password == body.password:
+        raise InvalidRequestError(
+            "The new password is the current one.",
+            code="same_password",
+            hint="Choose another one.",
+        )
+    require_strong(body.new_password, user.username, user.email)
+    password_hash = hash_password(body.new_password)
+    with database.write() as session:
+        user = session.get_one(db.User, user_id)
+        set_password(session, user, password_hash, by="change")
+        login.end_all(session, user_id, "password", besides=current_login)
 
 
 def user(session: Session, user_id: str) -> m.User:
@@ -109,56 +196,21 @@ def user(session: Session, user_id: str) -> m.User:
     return m.User.model_validate(session.get_one(db.User, user_id))
 
 
-def new_password_hash(body: m.SignupRequest) -> str:
-    """The hash of the password of a signup."""
-    return hash_password(body.password)
+def _refuse_taken(
+    session: Session, username: str, email: str, *, tells_address: bool
+) -> db.User | None:
+    """Refuse a name that is taken; who has the address, where that is not to be told."""
+    named, reached = db.user_named(session, username), db.user_with_address(session, email)
+    if named is not None:
+        raise _taken("username", username)
+    if reached is not None and tells_address:
+        raise _taken("email address", email)
+    return reached
 
 
-def _try_code(session: Session, body: m.SignupConfirmation, settings: Settings) -> m.Session | None:
-    signup = session.get(db.Signup, body.username)
-    if signup is None:
-        return None
-    signup.attempts_left -= 1
-    given = _code_hash(settings, body.username, body.code)
-    in_time = signup.expires_at > utcnow() and signup.attempts_left >= 0
-    if not in_time or not hmac.compare_digest(given, signup.code_hash):
-        return None
-    _refuse_taken(session, signup.username, signup.email)
-    user = db.User(
-        username=signup.username,
-        name=signup.name,
-        email=signup.email,
-        password_hash=signup.password_hash,
-    )
-    session.add(user)
-    session.delete(signup)
-    session.flush()
-    return _session(user, token.issue_login_tokens(session, user.id, settings))
-
-
-def _session(user: db.User, tokens: token.LoginTokens) -> m.Session:
-    return m.Session(
-        access_token=tokens.access_token,
-        refresh_token=tokens.refresh_token,
-        expires_at=tokens.expires_at,
-        user=m.User.model_validate(user),
-    )
-
-
-def _refuse_taken(session: Session, username: str, email: str) -> None:
-    other = db.taken_by(session, username, email)
-    if other is None:
-        return
-    taken = "username" if other.username == username else "email address"
-    value = username if taken == "username" else email
-    raise ConflictError(
-        f"The {taken} {value} is taken.",
+def _taken(what: str, value: str) -> ConflictError:
+    return ConflictError(
+        f"The {what} {value} is taken.",
         code="user_exists",
         hint="Choose another one, or run `pf login` if it is yours.",
     )
-
-
-def _code_hash(settings: Settings, username: str, code: str) -> str:
-    # Six digits are soon tried through; with the server's key a stolen database does not help.
-    text = f"periflow-code:{username}:{code}".encode()
-    return hmac.new(settings.key, text, hashlib.sha256).hexdigest()

@@ -21,7 +21,7 @@ GRACE_SECONDS = 30.0
 
 def assignment(session: Session, identity: AttemptIdentity) -> m.Assignment:
     """Everything the agent of one node needs."""
-    job, attempt, node = attempts.of_agent(session, identity)
+    job, attempt, node = attempts.of_agent(session, identity, to_change=False)
     spec = JobSpec.model_validate(job.spec)
     workspace = None
     if job.workspace_snapshot_id is not None:

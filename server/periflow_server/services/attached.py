@@ -7,12 +7,13 @@ from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.errors import ConflictError, NotFoundError
 from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, Node, attempts_of, newest_attempt, nodes_of
-from periflow_server.db.base import Session, utcnow
+from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job, JobRow
 from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
 from periflow_server.services import job as jobs
+from periflow_server.services.announcement import note_change
 from periflow_server.services.token import AttemptIdentity, issue_job_token, revoke_job_tokens
 
 VM = "attached"
@@ -29,7 +30,7 @@ def attach(
     row = db.job_of_run(session, project_id, body.run_id)
     if row is None:
         row = _create(session, project_id, user_id, body)
-    job, _ = row
+    job = lock(session, row[0])
     attempt = newest_attempt(session, job.id)
     assert attempt is not None  # made with the job
     if attempt.status == "node-lost" and job.status in m.TERMINAL_STATUSES:
@@ -44,7 +45,7 @@ def sync(session: Session, row: JobRow, body: m.SyncRequest) -> m.AttachedJob:
         ConflictError: the job has not ended; its own agents send what they have (``job_running``).
         NotFoundError: it has no such attempt or node (``job_not_found``).
     """
-    job, _ = row
+    job = lock(session, row[0])
     found = [one for one in attempts_of(session, job.id) if one.number == body.attempt]
     if not found or body.node not in {node.rank for node in nodes_of(session, found[0].id)}:
         raise NotFoundError(
@@ -109,7 +110,7 @@ def _create(session: Session, project_id: str, user_id: str, body: m.AttachedJob
     session.add(Node(attempt_id=attempt.id, rank=0, folder="", hostname=body.hostname))
     username = session.get_one(User, user_id).username
     message = f"A run on {body.hostname} was attached by {username}; its output stays there."
-    add_event(session, job.id, "running", message, attempt=1)
+    note_change(session, job, "running", message, attempt=1)
     session.flush()
     return job, username
 
@@ -132,4 +133,4 @@ def _revive(session: Session, job: Job, attempt: Attempt) -> None:
     attempt.reason = job.reason = None
     attempt.finished_at = job.finished_at = None
     message = "The agent is heard of again; the run goes on."
-    add_event(session, job.id, "running", message, attempt=attempt.number)
+    note_change(session, job, "running", message, attempt=attempt.number)

@@ -13,21 +13,27 @@ from periflow_server.db.attempt import Attempt, Node, node_ranked, noticed_preem
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job
+from periflow_server.db.job import Job, locked_job
+from periflow_server.services.announcement import note_change
 from periflow_server.services.token import AttemptIdentity, revoke_job_tokens
 
 Lost = Literal["preempted", "node-lost"]
 LOG_TAIL_LINES = 20
 
 
-def of_agent(session: Session, identity: AttemptIdentity) -> tuple[Job, Attempt, Node]:
+def of_agent(
+    session: Session, identity: AttemptIdentity, *, to_change: bool = True
+) -> tuple[Job, Attempt, Node]:
     """The rows that an agent speaks for.
+
+    Args:
+        to_change: Nobody else changes them until the transaction ends.
 
     Raises:
         ConflictError: the attempt is over (``attempt_superseded``).
     """
+    job = locked_job(session, identity.job_id) if to_change else session.get(Job, identity.job_id)
     attempt = session.get(Attempt, identity.attempt_id)
-    job = session.get(Job, identity.job_id)
     node = node_ranked(session, identity.attempt_id, identity.node_rank)
     is_taken = attempt is not None and (attempt.status in LIVE or identity.is_late)
     if attempt is None or job is None or node is None or not is_taken:
@@ -85,7 +91,7 @@ def succeed(session: Session, job: Job, attempt: Attempt) -> None:
     message = "The command exited with code 0"
     if job.step is not None:
         message = f"{message} after {where}{': it finished early' if is_early else ''}"
-    add_event(session, job.id, "success", f"{message}.", attempt=attempt.number)
+    note_change(session, job, "success", f"{message}.", attempt=attempt.number)
 
 
 def fail(
@@ -94,7 +100,7 @@ def fail(
     """The attempt failed, and the job with it."""
     _end(session, attempt, "failed", reason, exit_code)
     _end_job(job, "failed", reason, exit_code)
-    add_event(session, job.id, "failed", f"The job failed: {reason}.", attempt=attempt.number)
+    note_change(session, job, "failed", f"The job failed: {reason}.", attempt=attempt.number)
 
 
 def stop(session: Session, job: Job, attempt: Attempt, exit_code: int | None = None) -> None:
@@ -102,7 +108,7 @@ def stop(session: Session, job: Job, attempt: Attempt, exit_code: int | None = N
     reason = "stopped on request"
     _end(session, attempt, "stopped", reason, exit_code)
     _end_job(job, "stopped", reason, exit_code)
-    add_event(session, job.id, "stopped", "The job was stopped.", attempt=attempt.number)
+    note_change(session, job, "stopped", "The job was stopped.", attempt=attempt.number)
 
 
 def lose(
@@ -119,14 +125,14 @@ def lose(
     next one begins at once.
     """
     _end(session, attempt, status, reason, exit_code)
-    add_event(session, job.id, status, f"{reason[:1].upper()}{reason[1:]}.", attempt=attempt.number)
+    note_change(session, job, status, f"{reason[:1].upper()}{reason[1:]}.", attempt=attempt.number)
     session.flush()
     restart = JobSpec.model_validate(job.spec).restart
     is_free = status == "preempted" and attempt.noticed_at is not None
     counted = attempt.number - noticed_preemptions(session, job.id)
     if job.status == "stopping":
         _end_job(job, "stopped", f"stopped on request; {reason}", exit_code)
-        add_event(session, job.id, "stopped", "The job was stopped.", attempt=attempt.number)
+        note_change(session, job, "stopped", "The job was stopped.", attempt=attempt.number)
     elif status not in restart.on or (counted >= restart.max_attempts and not is_free):
         is_used_up = status in restart.on
         _give_up(session, job, attempt, f"{status}: {reason}", counted if is_used_up else None)
@@ -149,14 +155,14 @@ def _enter(session: Session, job: Job, attempt: Attempt, status: str, message: s
     if job.status != "stopping":
         job.status = status
         job.reason = None
-    add_event(session, job.id, status, message, attempt=attempt.number)
+    note_change(session, job, status, message, attempt=attempt.number)
 
 
 def _give_up(session: Session, job: Job, attempt: Attempt, why: str, counted: int | None) -> None:
     if counted is not None:
         why = f"{why}; this was attempt {counted} of {counted}, preemptions apart"
     _end_job(job, "failed", why, None)
-    add_event(session, job.id, "failed", f"The job failed: {why}.", attempt=attempt.number)
+    note_change(session, job, "failed", f"The job failed: {why}.", attempt=attempt.number)
 
 
 def _wait_again(session: Session, job: Job, attempt: Attempt, backoff_seconds: float) -> None:

@@ -11,7 +11,7 @@ from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import Checkpoint, CheckpointRow
 from periflow_server.db.event import add_event
 from periflow_server.services import attempt as attempts
-from periflow_server.services.snapshot import find_snapshot
+from periflow_server.services.snapshot import hold_snapshot
 from periflow_server.services.token import AttemptIdentity
 
 
@@ -65,7 +65,7 @@ def _settle(
         checkpoint.status, checkpoint.reason = "failed", body.failure
         checkpoint.finished_at = utcnow()
         return
-    snapshot = find_snapshot(session, checkpoint.project_id, body.snapshot_id)
+    snapshot = hold_snapshot(session, checkpoint.project_id, body.snapshot_id)
     original = db.same_content(session, checkpoint, snapshot.id)
     checkpoint.duplicate_of = original.id if original else None
     checkpoint.snapshot_id, checkpoint.size = snapshot.id, snapshot.size

@@ -6,8 +6,9 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, NotFoundError
 from periflow_server.db import dataset as db
 from periflow_server.db.base import Session
-from periflow_server.services.access import ProjectAccess
-from periflow_server.services.snapshot import find_snapshot
+from periflow_server.permissions import Action
+from periflow_server.services.access import ProjectAccess, require_own
+from periflow_server.services.snapshot import hold_snapshot
 
 
 def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreate) -> m.Dataset:
@@ -17,7 +18,7 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
         NotFoundError: the project has no such snapshot (``snapshot_not_found``).
         ConflictError: the organization has a dataset of this name (``dataset_exists``).
     """
-    snapshot = find_snapshot(session, access.project_id, body.snapshot_id)
+    snapshot = hold_snapshot(session, access.project_id, body.snapshot_id)
     if db.is_name_taken(session, access.organization_id, body.name):
         raise ConflictError(
             f"A dataset named {body.name} exists already in this organization.",
@@ -55,13 +56,16 @@ def dataset_named(session: Session, project_id: str, name: str) -> m.Dataset:
     return _wire(_find(session, project_id, name))
 
 
-def delete_dataset(session: Session, project_id: str, name: str) -> None:
+def delete_dataset(session: Session, access: ProjectAccess, name: str) -> None:
     """Forget a dataset. Jobs that were created with it keep what they mount.
 
     Raises:
         NotFoundError: ``dataset_not_found``.
+        ForbiddenError: somebody else made it (``not_yours``).
     """
-    session.delete(_find(session, project_id, name)[0])
+    dataset = _find(session, access.project_id, name)[0]
+    require_own(access, dataset.created_by, Action.DATASET_DELETE_ANY)
+    session.delete(dataset)
 
 
 def _find(session: Session, project_id: str, name: str) -> db.DatasetRow:

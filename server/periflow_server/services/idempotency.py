@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pydantic import BaseModel
 
 from periflow_server.db.base import Database, Session
-from periflow_server.db.idempotency import first_answer, keep_answer
+from periflow_server.db.idempotency import first_answer, keep_answer, reserve_key
 
 
 def create_once(
@@ -31,8 +31,8 @@ def create_once(
     with database.write() as session:
         if key is None:
             return create(session).model_dump_json()
-        answer = first_answer(session, caller, path, key)
-        if answer is None:
-            answer = create(session).model_dump_json()
-            keep_answer(session, caller, path, key, answer)
+        if not reserve_key(session, caller, path, key):
+            return first_answer(session, caller, path, key)
+        answer = create(session).model_dump_json()
+        keep_answer(session, caller, path, key, answer)
         return answer

@@ -9,18 +9,20 @@ from periflow_sdk.api.jobfile import DataSection
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt
-from periflow_server.db.base import Session, utcnow
+from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.checkpoint import checkpoints_of, newest_emergency, newest_ready
 from periflow_server.db.event import add_event, events_of
 from periflow_server.db.job import Job, JobRow
+from periflow_server.db.project import Project
 from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
-from periflow_server.services import checkpoint
+from periflow_server.services import checkpoint, job_credential
 from periflow_server.services.agent import GRACE_SECONDS
+from periflow_server.services.announcement import note_change
 from periflow_server.services.attempt import LOG_TAIL_LINES
 from periflow_server.services.dataset import dataset_named
 from periflow_server.services.logpage import LogReader
-from periflow_server.services.snapshot import find_snapshot
+from periflow_server.services.snapshot import hold_snapshot
 from periflow_server.services.vm import require_vm
 from periflow_server.storage.store import Store
 
@@ -32,11 +34,12 @@ def create(session: Session, project_id: str, user_id: str, body: m.JobCreate) -
     """Put a job into the queue, once everything it names is known to exist.
 
     Raises:
-        NotFoundError: of its VM type, data set, checkpoint or workspace.
+        NotFoundError: of its VM type, credentials, data set, checkpoint or workspace.
         InvalidRequestError: it can never run as asked.
     """
     spec = body.spec
     shape = require_vm(spec.vm, spec.num_devices)
+    job_credential.pin(session, session.get_one(Project, project_id), spec)
     job = Job(
         project_id=project_id,
         number=db.next_number(session, project_id),
@@ -54,7 +57,7 @@ def create(session: Session, project_id: str, user_id: str, body: m.JobCreate) -
         given = checkpoint.find_ready(session, project_id, spec.checkpoint.input.id)
         job.input_checkpoint_id = given.id
     if body.workspace is not None:
-        find_snapshot(session, project_id, body.workspace.snapshot_id)
+        hold_snapshot(session, project_id, body.workspace.snapshot_id)
         job.workspace_snapshot_id = body.workspace.snapshot_id
         job.workspace_name = body.workspace.name
     session.add(job)
@@ -103,8 +106,8 @@ def find(session: Session, project_id: str, text: str) -> JobRow:
         ConflictError: several fit (``ambiguous``, their numbers in ``data["candidates"]``).
     """
     if text == "latest":
-        newest = db.jobs_of(session, project_id, before=None, limit=1)
-        return _only(newest, text, "project has no job yet")
+        newest = db.newest_job(session, project_id)
+        return _only([newest] if newest else [], text, "project has no job yet")
     is_number = text.isascii() and text.isdigit() and len(text) < 10
     row = db.job_numbered(session, project_id, int(text)) if is_number else None
     row = row or db.job_with_id(session, project_id, text)
@@ -196,7 +199,7 @@ def stop(session: Session, row: JobRow, *, now: bool = False) -> m.Job:
     Raises:
         ConflictError: it has ended already (``job_finished``).
     """
-    job, _ = row
+    job = lock(session, row[0])
     if job.status in m.TERMINAL_STATUSES:
         raise ConflictError(
             f"Job {job.number} has ended already: {job.status}.",
@@ -207,7 +210,7 @@ def stop(session: Session, row: JobRow, *, now: bool = False) -> m.Job:
     if job.status == "waiting":
         job.status, job.reason = "stopped", "stopped on request"
         job.finished_at = utcnow()
-        add_event(session, job.id, "stopped", "The job was stopped while it waited.")
+        note_change(session, job, "stopped", "The job was stopped while it waited.")
         return present(row)
     is_second = job.status == "stopping"
     attempt = newest_attempt(session, job.id)
@@ -229,7 +232,7 @@ def preempt(session: Session, row: JobRow, grace_seconds: float | None) -> m.Job
     Raises:
         ConflictError: it does not run (``job_not_running``).
     """
-    job, _ = row
+    job = lock(session, row[0])
     attempt = newest_attempt(session, job.id)
     if job.status != "running" or attempt is None:
         raise ConflictError(

@@ -6,13 +6,14 @@ import zlib
 from collections.abc import Iterator
 
 from periflow_server.db import log as db
-from periflow_server.db.base import Database, Session
+from periflow_server.db.attempt import Attempt
+from periflow_server.db.base import Database, Session, lock
 from periflow_server.db.log import LogBatch, LogSegment
 from periflow_server.services import attempt as attempts
 from periflow_server.services.journal import offset_mismatch
 from periflow_server.services.text import Piece
 from periflow_server.services.token import AttemptIdentity
-from periflow_server.storage.store import Store
+from periflow_server.storage.store import Store, log_key
 
 SEAL_BYTES = 256 * 1024
 """So many bytes stay in the database before they become one compressed object."""
@@ -55,7 +56,7 @@ def seal(database: Database, store: Store, identity: AttemptIdentity) -> None:
         batches = db.batches_of(session, attempt_id, node)
     data = b"".join(batch.data for batch in batches)
     offset = batches[0].offset
-    key = f"logs/{attempt_id}/{node}/{offset}-{len(data)}.z"
+    key = log_key(attempt_id, f"{node}/{offset}-{len(data)}.z")
     store.put_bytes(key, zlib.compress(data, 3))
     segment = LogSegment(
         attempt_id=attempt_id,
@@ -66,6 +67,7 @@ def seal(database: Database, store: Store, identity: AttemptIdentity) -> None:
         marks=[[batch.offset, batch.time.timestamp()] for batch in batches],
     )
     with database.write() as session:
+        lock(session, session.get_one(Attempt, attempt_id))
         db.replace_batches(session, segment)
 
 

@@ -8,7 +8,8 @@ from periflow_server.db.attempt import Attempt, Node, busy_devices, newest_attem
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job, active_jobs, waiting_jobs
+from periflow_server.db.job import Job, active_jobs, claim_waiting, waiting_jobs
+from periflow_server.db.turn import take_turn
 from periflow_server.services.token import issue_job_token
 from periflow_server.services.vm import shapes
 
@@ -27,12 +28,18 @@ def has_waiting(session: Session) -> bool:
     return bool(waiting_jobs(session))
 
 
-def place(session: Session) -> list[Placement]:
+def place(session: Session, site: str) -> list[Placement]:
     """Give devices to the waiting jobs, in their order, until one does not fit.
 
     A later job never overtakes one that waits for the same VM type; one that pauses before a
-    restart holds nobody up.
+    restart holds nobody up. While another server does this, there is nothing to do here: devices
+    are counted and the order is kept by one at a time.
+
+    Args:
+        site: The server whose executor starts what is placed.
     """
+    if not take_turn(session, "placement"):
+        return []
     placed: list[Placement] = []
     held_up: set[str] = set()
     now = utcnow()
@@ -47,12 +54,12 @@ def place(session: Session) -> list[Placement]:
             if job.num_devices <= quota:
                 held_up.add(job.vm)
             # Else this machine has become smaller: it may never fit, and holds nobody up.
-            continue
-        placed.append(_begin(session, job, free[: job.num_devices]))
+        elif claim_waiting(session, job) is not None:
+            placed.append(_begin(session, job, free[: job.num_devices], site))
     return placed
 
 
-def _begin(session: Session, job: Job, devices: list[int]) -> Placement:
+def _begin(session: Session, job: Job, devices: list[int], site: str) -> Placement:
     last = newest_attempt(session, job.id)
     restore = newest_ready(session, job.id)
     attempt = Attempt(
@@ -63,7 +70,7 @@ def _begin(session: Session, job: Job, devices: list[int]) -> Placement:
     session.add(attempt)
     session.flush()
     folder = f"{job.id}/{attempt.number}/0"
-    node = Node(attempt_id=attempt.id, rank=0, devices=devices, folder=folder)
+    node = Node(attempt_id=attempt.id, rank=0, devices=devices, folder=folder, site=site)
     session.add(node)
     job.status, job.reason, job.eligible_at = "allocating", None, None
     job.step = restore.step if restore else None
@@ -80,7 +87,7 @@ def _note_wait(session: Session, job: Job) -> None:
     """Say what the job waits for: in its history when the wait begins, in its reason always."""
     quota = shapes()[job.vm].quota if job.vm in shapes() else 0
     reason = f"Waiting for {job.num_devices} of {_count(quota, job.vm)}: {_cause(session, job)}"
-    if job.reason == reason:
+    if job.reason == reason or claim_waiting(session, job) is None:
         return
     if not (job.reason or "").startswith("Waiting for "):
         add_event(session, job.id, "waiting", f"{reason}.")

@@ -27,7 +27,6 @@ def commit_snapshot(
     # Leased first: what is found now cannot be collected before the snapshot holds it.
     chunk.lease(database, settings, project_id, sizes)
     chunk.refuse_missing(store, project_id, sizes)
-    store.put_bytes(manifest_key(project_id, manifest.id), document)
     row = db.Snapshot(
         project_id=project_id,
         id=manifest.id,
@@ -37,6 +36,8 @@ def commit_snapshot(
     )
     with database.write() as session:
         db.add_snapshot(session, row, list(sizes))
+        # With the row held: a collector that is at the same snapshot is done before or waits.
+        store.put_bytes(manifest_key(project_id, manifest.id), document)
         return m.Snapshot.model_validate(find_snapshot(session, project_id, manifest.id))
 
 
@@ -46,7 +47,19 @@ def find_snapshot(session: Session, project_id: str, snapshot_id: str) -> db.Sna
     Raises:
         NotFoundError: ``snapshot_not_found``.
     """
-    snapshot = db.find_snapshot(session, project_id, snapshot_id)
+    return _known(db.find_snapshot(session, project_id, snapshot_id), snapshot_id)
+
+
+def hold_snapshot(session: Session, project_id: str, snapshot_id: str) -> db.Snapshot:
+    """Like :func:`find_snapshot`, to make something of it: it is not collected meanwhile.
+
+    Raises:
+        NotFoundError: ``snapshot_not_found``.
+    """
+    return _known(db.hold_snapshot(session, project_id, snapshot_id), snapshot_id)
+
+
+def _known(snapshot: db.Snapshot | None, snapshot_id: str) -> db.Snapshot:
     if snapshot is None:
         raise NotFoundError(
             f"There is no snapshot {snapshot_id[:64]} in this project.", code="snapshot_not_found"

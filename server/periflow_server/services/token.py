@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 
 from periflow_sdk.errors import ConflictError, LoginRequiredError
 from periflow_server.db import token as db
-from periflow_server.db.base import Session, new_id, utcnow
+from periflow_server.db.base import Session, utcnow
+from periflow_server.db.key import ApiKey, find_key
+from periflow_server.db.login import Login
 from periflow_server.db.user import User
 from periflow_server.settings import Settings
 
@@ -20,6 +22,7 @@ _PREFIX: dict[db.TokenKind, str] = {
     "late": "pf_jt_",
 }
 
+_KEY_PREFIX = "pf_key_"
 _LATE = timedelta(days=1)
 
 
@@ -30,6 +33,15 @@ class LoginTokens:
     access_token: str
     refresh_token: str
     expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a token speaks for: a user by a ``login``, or by an API ``key`` of his."""
+
+    user: User
+    login: str | None = None
+    key: ApiKey | None = None
 
 
 @dataclass(frozen=True)
@@ -47,11 +59,9 @@ class AttemptIdentity:
 
 
 def issue_login_tokens(
-    session: Session, user_id: str, settings: Settings, family: str | None = None
+    session: Session, user_id: str, family: str, settings: Settings
 ) -> LoginTokens:
-    """A new access and refresh token; of a new login, or of the login ``family``."""
-    db.forget_expired(session)
-    family = family or new_id()
+    """A new access and refresh token of the login ``family``."""
     now = utcnow()
     expires_at = now + timedelta(seconds=settings.access_token_seconds)
     over_at = now + timedelta(seconds=settings.refresh_token_seconds)
@@ -66,56 +76,41 @@ def issue_login_tokens(
     )
 
 
-def refresh_login(
-    session: Session, text: str, settings: Settings
-) -> tuple[str, LoginTokens] | None:
-    """Exchange a refresh token for a new pair; the user's id and the pair.
+def find_refresh_token(session: Session, text: str) -> db.Token | None:
+    """The refresh token of a login, held until the end of the transaction."""
+    token = db.find_token(session, digest(text), locked=True)
+    return token if token is not None and token.kind == "refresh" else None
 
-    A token that is used again later than the leeway was stolen or leaked: the whole login ends
-    then. The leeway is for answers lost on the way and for two commands that refresh at once.
 
-    Returns:
-        None when the login was ended just now (commit that, then refuse).
+def authenticate(session: Session, text: str) -> Identity:
+    """Whom an access token or an API key speaks for.
 
     Raises:
-        LoginRequiredError: the token is unknown, expired or revoked.
+        LoginRequiredError: unknown, expired (codes ``token_expired``, ``key_expired``) or ended.
     """
-    token = db.find_token(session, _hash(text))
-    if token is None or token.kind != "refresh" or token.user_id is None or token.family is None:
-        raise LoginRequiredError("This login is not known.", hint="Run `pf login`.")
-    now = utcnow()
-    if token.revoked_at is not None or (token.expires_at is not None and token.expires_at < now):
-        raise LoginRequiredError("This login has ended.", hint="Run `pf login`.")
-    leeway = timedelta(seconds=settings.refresh_leeway_seconds)
-    if token.used_at is not None and now - token.used_at >= leeway:
-        db.revoke_family(session, token.family)
-        return None
-    token.used_at = token.used_at or now
-    return token.user_id, issue_login_tokens(session, token.user_id, settings, token.family)
-
-
-def authenticate(session: Session, text: str) -> tuple[User, str]:
-    """The user of an access token, and the login (family) it belongs to.
-
-    Raises:
-        LoginRequiredError: unknown, expired (code ``token_expired``) or ended.
-    """
-    token = db.find_token(session, _hash(text))
-    user = session.get(User, token.user_id) if token and token.user_id else None
-    if token is None or user is None or token.kind != "access" or token.family is None:
+    if is_api_key(text):
+        return _authenticate_key(session, text)
+    row = db.find_token_and_user(session, digest(text))
+    if row is None or row[0].kind != "access" or row[0].family is None:
         raise LoginRequiredError("Log in first.", hint="Run `pf login`.")
+    token, user = row
     if token.revoked_at is not None:
-        raise LoginRequiredError("This login has ended.", hint="Run `pf login`.")
+        raise LoginRequiredError(_why_ended(session, token.family or ""), hint="Run `pf login`.")
     if token.expires_at is not None and token.expires_at < utcnow():
         raise LoginRequiredError(
             "The access token has expired.", code="token_expired", hint="Run `pf login`."
         )
-    return user, token.family
+    return Identity(user, login=token.family)
 
 
-def revoke_login(session: Session, family: str) -> None:
-    """Log out: all tokens of the login stop working."""
-    db.revoke_family(session, family)
+def new_api_key() -> str:
+    """The text of an API key; keep its ``digest`` only."""
+    return _KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def is_api_key(text: str) -> bool:
+    """Whether the text has the form of an API key."""
+    return text.startswith(_KEY_PREFIX)
 
 
 def is_job_token(text: str) -> bool:
@@ -160,7 +155,7 @@ def authenticate_job(session: Session, text: str) -> AttemptIdentity:
         LoginRequiredError: no such token.
         ConflictError: its attempt has ended (``attempt_superseded``).
     """
-    token = db.find_token(session, _hash(text))
+    token = db.find_token(session, digest(text))
     if token is None or token.kind not in ("job", "late"):
         raise LoginRequiredError("This job token is not known.")
     is_over = token.expires_at is not None and token.expires_at < utcnow()
@@ -178,11 +173,39 @@ def authenticate_job(session: Session, text: str) -> AttemptIdentity:
     )
 
 
+def _authenticate_key(session: Session, text: str) -> Identity:
+    found = find_key(session, digest(text))
+    if found is None:
+        raise LoginRequiredError(
+            "This API key does not work: it was deleted, or is not one of this server.",
+            code="key_unknown",
+            hint="Log in, run `pf key create NAME`, and set PERIFLOW_API_KEY to the new key.",
+        )
+    key, user = found
+    if key.expires_at is not None and key.expires_at < utcnow():
+        raise LoginRequiredError(
+            f"The API key {key.name} has expired.",
+            code="key_expired",
+            hint="Log in, run `pf key create NAME`, and set PERIFLOW_API_KEY to the new key.",
+        )
+    return Identity(user, key=key)
+
+
+def _why_ended(session: Session, family: str) -> str:
+    login = session.get(Login, family)
+    if login is not None and login.end_reason == "reuse":
+        return "This login was ended for safety: somebody used one of its old tokens again."
+    if login is not None and login.end_reason == "password":
+        return "This login has ended, because the password was changed."
+    return "This login has ended."
+
+
 def _issue(session: Session, kind: db.TokenKind, **fields: str | int | datetime) -> str:
     text = _PREFIX[kind] + secrets.token_urlsafe(32)
-    session.add(db.Token(kind=kind, token_hash=_hash(text), **fields))
+    session.add(db.Token(kind=kind, token_hash=digest(text), **fields))
     return text
 
 
-def _hash(text: str) -> str:
+def digest(text: str) -> str:
+    """What is kept of a token."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -6,6 +6,7 @@ Keys are relative paths (``chunks/<project>/<hash[:2]>/<hash>``). Objects appear
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,8 +25,14 @@ def chunk_key(project_id: str, name: str) -> str:
 
 
 def manifest_key(project_id: str, snapshot_id: str) -> str:
-    """The key of a snapshot's manifest."""
-    return f"manifests/{project_id}/{snapshot_id}.json"
+    """The key of a snapshot's manifest; with an empty id, the folder of the project's ones."""
+    folder = f"manifests/{project_id}"
+    return f"{folder}/{snapshot_id}.json" if snapshot_id else folder
+
+
+def log_key(attempt_id: str, name: str = "") -> str:
+    """The key of a piece of an attempt's log; without a name, the folder of all of them."""
+    return f"logs/{attempt_id}/{name}" if name else f"logs/{attempt_id}"
 
 
 class Store:
@@ -96,6 +103,10 @@ class Store:
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens when it is not there."""
         self.path(key).unlink(missing_ok=True)
+
+    def delete_all(self, prefix: str) -> None:
+        """Remove all objects of a folder; nothing happens when it is not there."""
+        shutil.rmtree(self.path(prefix), ignore_errors=True)
 
     def remove_stale_files(self, age_seconds: float) -> int:
         """Remove what writers who were killed left behind, once it is so old; how many."""

@@ -147,8 +147,7 @@ class Desk:
     def reconnect(self) -> None:
         """Go on as the same user after the server came back, perhaps elsewhere."""
         old = self.api
-        self.api = type(old)(self.server.url, old.session.access_token)
-        self.api.session, self.api.project = old.session, old.project
+        self.api = old.at(self.server)
         old.close()
 
     def clear(self) -> None:
@@ -163,10 +162,14 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def manual_server(tmp_path_factory: pytest.TempPathFactory, server_type: Any) -> Iterator[Any]:
+def manual_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    server_type: Any,
+    new_database: Callable[[], dict[str, str]],
+) -> Iterator[Any]:
     """A server for the tests of a module that places jobs and starts nothing."""
     home = tmp_path_factory.mktemp("manual") / "home"
-    process = server_type(home, {"PERIFLOW_SERVER_EXECUTOR": "none"})
+    process = server_type(home, {**new_database(), "PERIFLOW_SERVER_EXECUTOR": "none"})
     process.start()
     yield process
     process.close()
@@ -182,6 +185,12 @@ def desk(manual_server: Any) -> Iterator[Desk]:
     desk = Desk(manual_server, manual_server.client())
     yield desk
     desk.clear()
+
+
+@pytest.fixture
+def desk_at() -> type[Desk]:
+    """``desk_at(server, client)``: the desk of somebody who has a client already."""
+    return Desk
 
 
 @pytest.fixture

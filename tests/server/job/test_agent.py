@@ -8,7 +8,13 @@ import pytest
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
-from periflow_sdk.errors import ConflictError, ForbiddenError, LoginRequiredError
+from periflow_sdk.errors import (
+    ConflictError,
+    ForbiddenError,
+    LoginRequiredError,
+    NotFoundError,
+    PeriFlowError,
+)
 
 
 def test_every_call_may_be_repeated(desk: Any) -> None:
@@ -23,6 +29,24 @@ def test_every_call_may_be_repeated(desk: Any) -> None:
     assert [event.kind for event in detail.events].count("warning") == 1
     assert [event.kind for event in detail.events].count("running") == 1
     assert [one.id for one in detail.checkpoints] == [first.id]
+
+
+def test_texts_and_numbers_that_a_database_has_not_break_nothing(desk: Any) -> None:
+    job, agent = desk.running()
+    agent.api.report_event(m.AgentEvent(kind="warning", message="a\0b \N{SNOWMAN}"))
+    agent.journal({"t": "metric", "s": 1, "w": 1.0, "m": {"lo\0ss": 1.0, "text": "a\0b"}})
+    agent.journal({"t": "config", "c": {"a\0b": "c\0d"}})
+    agent.print(b"zero \0 and \xff\n")
+    assert any(event.message.startswith("a") for event in desk.job(job.number).events)
+    assert len(desk.texts(job.number)) == 1
+    with pytest.raises(NotFoundError):
+        desk.job("no\0job")
+    for wrong in ({"exit_code": 1 << 40}, {"exit_code": 1 << 70}):
+        with pytest.raises(PeriFlowError) as refused:
+            agent.api.finish_attempt(m.AgentFinish.model_construct(outcome="exited", **wrong))
+        assert refused.value.code == "invalid_request"
+    agent.finish()
+    assert desk.job(job.number).status == "success"
 
 
 def test_ended_attempt_is_refused_everywhere(desk: Any) -> None:

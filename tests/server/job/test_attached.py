@@ -130,8 +130,8 @@ def test_a_silent_attached_run_is_given_up_and_goes_on_when_it_is_back(
 def _watch_until_lost(desk: Any, number: int) -> None:
     """A second scheduler on the same database, with little patience."""
     import_tables()
-    database = Database(f"sqlite:///{desk.server.data_dir / 'periflow.db'}")
-    settings = Settings(data_dir=desk.server.data_dir, executor="none", attached_lease_seconds=0.1)
+    database = Database(desk.server.database_url)
+    settings = Settings(data_dir=desk.server.data_dir, executor="none", foreign_lease_seconds=0.1)
     watcher = Scheduler(database, Store(desk.server.data_dir / "storage"), settings)
     watch: Callable[[], None] = watcher._watch
     try:

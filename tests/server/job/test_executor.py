@@ -163,7 +163,7 @@ def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
     from periflow_server.db.attempt import live_nodes
 
     data_dir = desk.server.data_dir
-    database = Database(f"sqlite:///{data_dir / 'periflow.db'}")
+    database = Database(desk.server.database_url)
     import_tables()
     settings = Settings(data_dir=data_dir)
     thread = Scheduler(database, Store(data_dir / "storage"), settings, executor)

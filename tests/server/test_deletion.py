@@ -1,0 +1,185 @@
+"""Deleted projects and organizations: gone for all at once, and from the store and the database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from people import join_organization, join_project, wait_until
+from sqlalchemy import func, select
+
+from periflow_sdk.api import models as m
+from periflow_sdk.errors import ConflictError, ForbiddenError, NotFoundError
+from periflow_server.db.attempt import Attempt, Node
+from periflow_server.db.base import Base, Database
+from periflow_server.db.checkpoint import Checkpoint
+from periflow_server.db.event import Event
+from periflow_server.db.job import Job
+from periflow_server.db.log import LogBatch
+from periflow_server.db.metric import JournalOffset, MetricChunk, MetricSeries
+from periflow_server.db.organization import Organization
+from periflow_server.db.project import Project
+from periflow_server.services.token import issue_job_token
+
+if TYPE_CHECKING:
+    from conftest import Client, ServerProcess
+
+
+def fill(database: Database, owner: Client, chunks: Any, status: str = "success") -> str:
+    """Give the owner's project a dataset and a job with everything that jobs leave; its id."""
+    snapshot = chunks.snapshot(owner, owner.username.encode())
+    body = m.DatasetCreate(name=f"data-{owner.username}", snapshot_id=snapshot.id)
+    owner.create_dataset(owner.project, body)
+    with database.write() as session:
+        job = Job(
+            project_id=owner.project,
+            number=1,
+            name="job",
+            status=status,
+            vm="local-cpu",
+            device="CPU",
+            num_devices=1,
+            spec={},
+            shell={},
+            created_by=owner.session.user.id,
+        )
+        session.add(job)
+        session.flush()
+        attempt = Attempt(job_id=job.id, number=1, status="success")
+        series = MetricSeries(
+            job_id=job.id, rank=0, name="loss", kind="number", last_step=1, last_value=1.0
+        )
+        session.add_all([attempt, series])
+        session.flush()
+        session.add_all(_leavings(owner.project, job, attempt, series, snapshot))
+        issue_job_token(
+            session,
+            attempt_id=attempt.id,
+            job_id=job.id,
+            project_id=owner.project,
+            node_rank=0,
+        )
+        return job.id
+
+
+def _leavings(
+    project: str, job: Job, attempt: Attempt, series: MetricSeries, snapshot: m.Snapshot
+) -> list[Base]:
+    return [
+        Node(attempt_id=attempt.id, rank=0, folder="x", devices=[0]),
+        Event(job_id=job.id, kind="waiting", message="Submitted."),
+        LogBatch(attempt_id=attempt.id, node=0, offset=0, size=1, data=b"x"),
+        JournalOffset(attempt_id=attempt.id, rank=0, segment="1", offset=1),
+        MetricChunk(
+            series_id=series.id,
+            attempt=1,
+            count=1,
+            min_step=1,
+            max_step=1,
+            steps=b"x",
+            times=b"x",
+            values=b"x",
+        ),
+        Checkpoint(
+            project_id=project,
+            job_id=job.id,
+            attempt_id=attempt.id,
+            attempt_number=1,
+            upload_id="1",
+            step=1,
+            save_type="NORMAL",
+            status="ready",
+            size=1,
+            snapshot_id=snapshot.id,
+        ),
+    ]
+
+
+def rows_of(database: Database, **named: str) -> dict[str, int]:
+    """How many rows there are of the tables that have such a column, where there are some."""
+    counts = {}
+    with database.read() as session:
+        for table in Base.metadata.sorted_tables:
+            for column, value in named.items():
+                # The audit trail tells of what is gone, too.
+                if column in table.c and table.name != "audit_events":
+                    query = select(func.count()).select_from(table)
+                    counts[table.name] = session.scalar(query.where(table.c[column] == value)) or 0
+    return {name: count for name, count in counts.items() if count}
+
+
+def test_deleted_project_is_not_found_by_anybody_at_once(server: ServerProcess) -> None:
+    owner = server.client()
+    admin = join_project(server, owner, "admin")
+    owner.delete_project(owner.project)
+    for client in (owner, admin):
+        assert client.projects(owner.organization) == []
+        with pytest.raises(NotFoundError) as caught:
+            client.jobs(owner.project)
+        assert caught.value.code == "project_not_found"
+    with pytest.raises(NotFoundError):
+        owner.delete_project(owner.project)
+    assert owner.create_project(owner.organization, "project").id != owner.project
+
+
+def test_everything_of_a_deleted_project_is_removed(
+    server: ServerProcess, database: Database, chunks: Any
+) -> None:
+    owner = server.client()
+    job_id = fill(database, owner, chunks)
+    storage = server.data_dir / "storage"
+    assert (storage / "chunks" / owner.project).exists()
+    assert len(rows_of(database, project_id=owner.project, job_id=job_id)) > 8
+    owner.delete_project(owner.project)
+
+    def is_gone() -> bool:
+        with database.read() as session:
+            return session.get(Project, owner.project) is None
+
+    wait_until(is_gone, 10, lambda: server.log()[-2000:])
+    assert rows_of(database, project_id=owner.project, job_id=job_id) == {}
+    assert not (storage / "chunks" / owner.project).exists()
+    assert not (storage / "manifests" / owner.project).exists()
+
+
+def test_project_with_a_job_that_runs_is_not_deleted(
+    server: ServerProcess, database: Database, chunks: Any
+) -> None:
+    owner = server.client()
+    fill(database, owner, chunks, status="running")
+    with pytest.raises(ConflictError) as caught:
+        owner.delete_project(owner.project)
+    assert caught.value.code == "project_busy"
+    assert caught.value.data["jobs"] == [1]
+    assert "pf job stop 1" in (caught.value.hint or "")
+    with pytest.raises(ConflictError) as caught:
+        owner.delete_organization(owner.organization)
+    assert caught.value.code == "organization_busy"
+    assert [each.name for each in owner.projects(owner.organization)] == ["project"]
+    with database.write() as session:
+        session.query(Job).filter_by(project_id=owner.project).update({"status": "stopped"})
+
+
+def test_deleted_organization_is_gone_with_its_projects_and_members(
+    server: ServerProcess, database: Database, chunks: Any
+) -> None:
+    owner, member = server.client(), server.signed_up()
+    join_organization(server, owner, member)
+    owner.invite(owner.organization, f"late-{owner.username}@example.com")
+    fill(database, owner, chunks)
+    with pytest.raises(ForbiddenError):
+        member.delete_organization(owner.organization)
+    owner.delete_organization(owner.organization)
+    for client in (owner, member):
+        assert client.organizations() == []
+        with pytest.raises(NotFoundError) as caught:
+            client.projects(owner.organization)
+        assert caught.value.code == "organization_not_found"
+
+    def is_gone() -> bool:
+        with database.read() as session:
+            return session.get(Organization, owner.organization) is None
+
+    wait_until(is_gone, 10, lambda: server.log()[-2000:])
+    assert rows_of(database, organization_id=owner.organization) == {}
+    assert owner.create_organization(f"{owner.username}-org").id != owner.organization
