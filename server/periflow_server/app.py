@@ -15,7 +15,7 @@ from importlib import import_module
 
 from fastapi import APIRouter, FastAPI
 
-from periflow_server import __version__, problems
+from periflow_server import __version__, openapi, problems
 from periflow_server.collector import Collector
 from periflow_server.db.base import Database
 from periflow_server.db.schema import prepare_schema
@@ -88,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in routers():
         app.include_router(router, prefix="/api/v1")
     app.include_router(invite.router)
+    openapi.describe(app, routers())
     return app
 
 

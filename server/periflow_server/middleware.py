@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from periflow_server.problems import problem
 
 MIB = 1 << 20
-_BODY_LIMIT = 8 * MIB
+_BODY_LIMIT = 2 * MIB
+_STRANGERS_LIMIT = 64 * 1024
+_FOR_STRANGERS = ("/api/v1/signups", "/api/v1/sessions", "/api/v1/password-resets", "/invite")
 _LIMIT_BY_SUFFIX = {"/snapshots": 64 * MIB, "/agent/journal": 32 * MIB, "/agent/log": 32 * MIB}
 
 logger = logging.getLogger("periflow_server")
@@ -64,6 +66,8 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
     if "/blobs/" in path:
         return receive
     limit = next((n for end, n in _LIMIT_BY_SUFFIX.items() if path.endswith(end)), _BODY_LIMIT)
+    if path.startswith(_FOR_STRANGERS):
+        limit = _STRANGERS_LIMIT
     received = 0
 
     async def receive_bounded() -> Message:

@@ -51,7 +51,7 @@ class PostgresqlCluster:
         self.folder = Path(tempfile.mkdtemp(prefix="pf-pg-", dir="/tmp"))
         self._bin = bin_dir
         self._names = itertools.count(1)
-        self._as_user = ["setpriv", "--pdeathsig", "INT"]
+        self._as_user = ["setpriv", "--pdeathsig", "INT"] if shutil.which("setpriv") else []
         if os.getuid() == 0:
             user = "postgres" if _is_user("postgres") else "nobody"
             shutil.chown(self.folder, user)

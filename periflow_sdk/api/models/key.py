@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, field_validator
 
 from periflow_sdk.api.models.organization import RoleText
 from periflow_sdk.api.models.wire import Body, Name, Wire
@@ -16,8 +16,15 @@ class ApiKeyCreate(Body):
 
     name: Name
     role: RoleText
-    # What comes as JSON text is to be read as a time.
     expires_at: Annotated[AwareDatetime | None, Field(strict=False)] = None
+
+    @field_validator("expires_at", mode="before")
+    @classmethod
+    def _written_out(cls, value: object) -> object:
+        # JSON has no times: a text is one, a number would be read as seconds.
+        if value is None or isinstance(value, (str, datetime)):
+            return value
+        raise ValueError("is written as text: 2030-01-31T12:00:00Z")
 
 
 class ApiKey(Wire):

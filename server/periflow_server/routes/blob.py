@@ -20,7 +20,7 @@ from periflow_server.settings import Settings
 from periflow_server.storage.signing import ChunkGrant, UrlSigner
 from periflow_server.storage.store import ChunkWriter, chunk_key
 
-router = APIRouter(prefix="/blobs/{project}/{name}", tags=["blobs"])
+router = APIRouter(prefix="/blobs/{project}/{name}", tags=["blobs"], responses={403: {}, 413: {}})
 
 _PIECE_BYTES = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -28,7 +28,7 @@ Signed = Annotated[str, Query(max_length=128)]
 Number = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
-@router.put("", status_code=201)
+@router.put("", status_code=201, responses={200: {"description": "There already"}})
 async def put_blob(
     request: Request,
     project: str,
@@ -59,7 +59,11 @@ async def put_blob(
     return Response(status_code=201)
 
 
-@router.get("", response_class=StreamingResponse)
+@router.get(
+    "",
+    response_class=StreamingResponse,
+    responses={206: {"description": "The range that was asked for"}, 416: {}},
+)
 async def get_blob(
     request: Request,
     project: str,

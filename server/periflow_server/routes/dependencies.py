@@ -18,7 +18,7 @@ this project for the actions of ``Role.JOB``. Routes below ``/agent`` take a ``C
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -258,3 +258,18 @@ async def _once(request: Request, database: Db) -> _Once:
 
 
 Once = Annotated[_Once, Depends(_once)]
+
+
+def needs_login(calls: Collection[Any]) -> bool:
+    """Whether a route with these dependencies answers to a token only."""
+    return _bearer in calls
+
+
+def reads_body(calls: Collection[Any]) -> bool:
+    """Whether a route with these dependencies takes a body of any type."""
+    return _body in calls
+
+
+def is_throttled(calls: Collection[Any]) -> bool:
+    """Whether a route with these dependencies limits how often it is asked."""
+    return _throttle in calls

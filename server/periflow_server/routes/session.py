@@ -22,7 +22,7 @@ from periflow_server.services.throttle import Limited
 router = APIRouter(tags=["sessions"])
 
 
-@router.post("/sessions", status_code=201)
+@router.post("/sessions", status_code=201, responses={401: {}})
 def log_in(
     body: m.LoginRequest,
     database: Db,
@@ -37,7 +37,7 @@ def log_in(
     return session
 
 
-@router.post("/sessions/refresh", status_code=201)
+@router.post("/sessions/refresh", status_code=201, responses={401: {}})
 def refresh(
     body: m.RefreshRequest, database: Db, client: CurrentClient, settings: CurrentSettings
 ) -> m.Session:
