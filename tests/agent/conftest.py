@@ -33,12 +33,18 @@ def until(condition: Callable[[], Any], explain: Callable[[], str] = lambda: "ti
 
 
 class JobRun:
-    """One job on a server, and the folder of its only node."""
+    """One job on a server; ``folder`` is that of its first node in its first attempt."""
 
     def __init__(self, client: Any, data_dir: Path, job: m.Job) -> None:
         self.client = client
         self.job = job
         self.folder = data_dir / "jobs" / job.id / "1" / "0"
+
+    def node(self, rank: int, attempt: int = 1) -> JobRun:
+        """The same job, with the folder of another node."""
+        other = JobRun(self.client, self.folder, self.job)
+        other.folder = self.folder.parents[1] / str(attempt) / str(rank)
+        return other
 
     @property
     def detail(self) -> m.JobDetail:
@@ -81,9 +87,9 @@ class JobRun:
     def story(self) -> str:
         """Everything known, for a failing test."""
         lines = [f"{e.kind}: {e.message}" for e in self.detail.events]
-        for name in ("agent.log", "output.log"):
-            path = self.folder / name
-            lines.append(f"--- {name}")
+        nodes = sorted(self.folder.parents[1].glob("*/*"))
+        for path in (node / name for node in nodes for name in ("agent.log", "output.log")):
+            lines.append(f"--- {'/'.join(path.parts[-3:])}")
             lines.append(path.read_text(errors="replace")[-4000:] if path.exists() else "(none)")
         return "\n".join(lines)
 
@@ -95,6 +101,7 @@ def submit(
     *,
     workspace: Path | None = None,
     data: m.Dataset | None = None,
+    vm: str = "local-cpu",
     devices: int = 1,
     restored: str | None = None,
     output: str = "/workspace/ckpt",
@@ -104,7 +111,7 @@ def submit(
 ) -> m.Job:
     """Create a job that runs a command with this test's Python."""
     spec: dict[str, Any] = {
-        "vm": "local-cpu",
+        "vm": vm,
         "num_devices": devices,
         "job_setting": {"docker": {"image": "python:3.11", "command": command}},
         "checkpoint": {"output_checkpoint_dir": output},

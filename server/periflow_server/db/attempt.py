@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -115,12 +116,12 @@ def lost_nodes(session: Session) -> list[Node]:
     return list(session.scalars(query.where(Attempt.status == "node-lost")))
 
 
-def busy_devices(session: Session, vm: str) -> set[int]:
-    """Indices of the devices of a VM type that live attempts hold."""
+def busy_devices(session: Session, vms: Collection[str]) -> set[int]:
+    """Indices of the devices that live attempts on these VM types hold."""
     query = (
         select(Node.devices)
         .join(Attempt, Attempt.id == Node.attempt_id)
         .join(Job, Job.id == Attempt.job_id)
-        .where(Attempt.status.in_(LIVE), Job.vm == vm)
+        .where(Attempt.status.in_(LIVE), Job.vm.in_(vms))
     )
     return {device for devices in session.scalars(query) for device in devices}
