@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from periflow_sdk import _control as word
 from periflow_sdk.agent.emergency import Emergency
 from periflow_sdk.agent.ending import clean_up, finish_report
 from periflow_sdk.agent.endpoint import Endpoint
@@ -16,7 +17,7 @@ from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_jso
 from periflow_sdk.agent.launch import Launcher
 from periflow_sdk.agent.observer import Observer
 from periflow_sdk.agent.patience import LeavingError, SupersededError, for_ever
-from periflow_sdk.agent.progress import read_progress
+from periflow_sdk.agent.progress import read_progress, write_control
 from periflow_sdk.agent.reporter import Reporter
 from periflow_sdk.agent.rundir import make_run_dir, remove_run_dir
 from periflow_sdk.agent.shipping import Shipper
@@ -29,6 +30,7 @@ from periflow_sdk.errors import PeriFlowError
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 _LOCK_SECONDS = 5.0
+_GANG_END_SECONDS = 5.0
 _Heard = tuple[Notice, float | None]
 
 
@@ -51,6 +53,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._heard: _Heard | None = None
         self._superseded = False
+        self._gang_ended_at: float | None = None
         self._signals = self._signals_taken = 0
 
     def run(self) -> int:
@@ -142,7 +145,9 @@ class Supervisor:
             if end is not None or self._superseded:
                 return end
             self._listen()
-            if self._emergency.is_on:
+            if self._gang_ended_at is not None:
+                self._end_with_gang(self._gang_ended_at)
+            elif self._emergency.is_on:
                 self._emergency.tend()
             self._worker.tend()
             self._wake.wait(self._emergency.pause_seconds or _TICK_SECONDS)
@@ -160,6 +165,8 @@ class Supervisor:
             self._hear("preempt", now)
             if self._signals > 1:
                 self._emergency.insist()
+        if self._gang_ended_at is not None:
+            return  # the signals that ranks report now are ours
         if not self._emergency.is_on and (noticed_at := self._emergency.watch()):
             self._hear("preempt", noticed_at)
 
@@ -174,8 +181,20 @@ class Supervisor:
 
     def _is_over(self) -> bool:
         return bool(
-            self._heard or self._superseded or self._signals > 0 or self._state.notice is not None
+            self._heard
+            or self._superseded
+            or self._gang_ended_at is not None
+            or self._signals > 0
+            or self._state.notice is not None
         )
+
+    def _end_with_gang(self, since: float) -> None:
+        """End the command: another node has ended badly, and nothing that is saved now counts."""
+        write_control(Path(self._state.run_dir), [(word.ABORTS, 1), (word.STOP, 1)])
+        if time.monotonic() - since > _GANG_END_SECONDS:
+            self._training.kill()
+        else:
+            self._training.terminate()
 
     def _finish(self, end: Exit | None, run_dir: Path) -> None:
         """Ship everything that is left, report the end, and tidy up."""
@@ -243,6 +262,9 @@ class Supervisor:
     def _obey(self, orders: AgentOrders) -> None:
         if orders.superseded:
             self._supersede()
+        elif orders.end:
+            self._gang_ended_at = self._gang_ended_at or time.monotonic()
+            self._wake.set()
         elif orders.stop or orders.preempt:
             self._heard = ("stop" if orders.stop else "preempt", orders.grace_seconds)
             self._wake.set()

@@ -60,6 +60,10 @@ class JobRun:
             line.text for line in self.client.job_log(self.client.project, self.job.number).lines
         ]
 
+    def until(self, condition: Callable[[], Any], explain: Callable[[], str] | None = None) -> Any:
+        """The first true value of the condition."""
+        return until(condition, explain or self.story)
+
     def wait(self, *statuses: str) -> m.JobDetail:
         """The job once it has one of these statuses; any end, without a name."""
         wanted = statuses or ENDED

@@ -21,7 +21,8 @@ class Attempt(Base):
 
     ``system`` is what each node's agent said of its machine, by the node's rank.
     ``noticed_at`` is when it was told that it will be preempted or stopped, ``deadline_at`` when
-    its node goes, if that is known.
+    its node goes, if that is known. ``verdict`` is how it ends (``status``, ``reason``,
+    ``exit_code``), once one of its several nodes has ended badly.
     """
 
     __tablename__ = "attempts"
@@ -39,6 +40,7 @@ class Attempt(Base):
     system: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     noticed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deadline_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    verdict: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -67,6 +69,7 @@ class Node(Base):
     phase: Mapped[str | None]
     outcome: Mapped[str | None]
     exit_code: Mapped[int | None]
+    reason: Mapped[str | None]
     registered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -108,6 +111,12 @@ def live_nodes(session: Session) -> list[tuple[Node, Attempt]]:
     query = select(Node, Attempt).join(Attempt, Attempt.id == Node.attempt_id)
     query = query.where(Attempt.status.in_(LIVE), Node.outcome.is_(None))
     return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def ending_attempts(session: Session) -> list[Attempt]:
+    """The attempts that end because one of their nodes has ended badly."""
+    query = select(Attempt).where(Attempt.status.in_(LIVE), Attempt.verdict.is_not(None))
+    return list(session.scalars(query))
 
 
 def lost_nodes(session: Session) -> list[Node]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
+
+import psutil
 
 ALL_REDUCE = Path(__file__).with_name("all_reduce.py")
 
@@ -39,3 +44,78 @@ def test_command_without_a_launcher_has_the_rank_of_its_node(run_pair, client):
         for rank in range(2)
     ]
     assert values == [[0], [1]]
+
+
+def on_node(first: str, second: str) -> str:
+    """A command that is another one on each of two nodes."""
+    return f"if [ $NODE_RANK = 0 ]; then {first}; else {second}; fi"
+
+
+def test_failure_of_a_node_ends_the_job_with_the_output_of_all(run_pair):
+    job = run_pair(
+        on_node("echo here; trap 'echo told; exit 0' TERM; while :; do sleep 0.1; done", "exit 3")
+    )
+    detail = job.wait("failed")
+    assert (detail.reason, detail.exit_code) == ("node 1: exited with code 3", 3)
+    assert (job.log[0], job.log[-1]) == ("here", "told"), job.story()
+    assert [(n.node, n.outcome, n.exit_code) for n in detail.nodes] == [
+        (0, "exited", 0),
+        (1, "exited", 3),
+    ]
+
+
+def test_node_that_does_not_end_with_the_others_is_killed(run_pair):
+    job = run_pair(on_node("trap '' TERM; while :; do sleep 0.1; done", "exit 1"))
+    detail = job.wait("failed")
+    assert detail.reason == "node 1: exited with code 1"
+    assert detail.nodes[0].exit_code == 137
+
+
+def test_job_succeeds_when_its_last_node_has_ended(run_pair, tmp_path):
+    job = run_pair(on_node(f"until test -e {tmp_path}/go; do sleep 0.05; done", "echo done"))
+    job.wait_for_line("done")
+    job.until(lambda: job.detail.nodes[1].outcome == "exited")
+    assert job.detail.status == "running"
+    (tmp_path / "go").touch()
+    assert job.wait("success").exit_code == 0
+
+
+def test_lost_node_ends_the_attempt_on_the_other_and_the_next_one_starts(run_pair):
+    job = run_pair(
+        on_node("echo alive; sleep 600", "echo alive; [ $PERIFLOW_AGAIN ] || sleep 600"),
+        restart={"backoff_seconds": 0, "max_attempts": 2},
+    )
+    job.until(lambda: job.log == ["alive", "alive"], job.story)
+    pids = [json.loads((job.node(n).folder / "training.json").read_text())["pid"] for n in (0, 1)]
+    (job.node(1).folder / "token").unlink()  # no agent comes up there any more
+    (job.node(1).folder / "agent.lock").unlink()
+    os.kill(job.node(1).read("agent.json")["pid"], signal.SIGKILL)
+    os.kill(pids[1], signal.SIGKILL)
+    job.until(lambda: len(job.detail.attempts) == 2, job.story)
+    first = job.detail.attempts[0]
+    assert first.status == "node-lost" and "node 1" in first.reason, job.story()
+    job.until(lambda: not psutil.pid_exists(pids[0]), job.story)
+    job.until(lambda: job.log == ["alive"] * 4, job.story)
+    assert [node.outcome for node in job.detail.nodes] == [None, None]
+
+
+def test_killed_agents_of_a_gang_adopt_their_trainings(run_pair, tmp_path):
+    job = run_pair(f"echo $NODE_RANK; until test -e {tmp_path}/go; do sleep 0.05; done; echo end")
+    job.until(lambda: sorted(job.log) == ["0", "1"], job.story)
+    for node in (0, 1):
+        job.node(node).kill_agent()
+    (tmp_path / "go").touch()
+    detail = job.wait("success")
+    assert sorted(job.log) == ["0", "1", "end", "end"]
+    assert len(detail.attempts) == 1
+
+
+def test_view_knows_both_nodes(run_pair, tmp_path):
+    job = run_pair(f"until test -e {tmp_path}/go; do sleep 0.05; done")
+    job.until(lambda: job.detail.system and len(job.detail.system.nodes) == 2, job.story)
+    detail = job.detail
+    assert sorted(device for node in detail.nodes for device in node.devices) == [0, 1]
+    assert all(node.address and node.heartbeat_at for node in detail.nodes)
+    assert [node.node for node in detail.system.nodes] == [0, 1]
+    (tmp_path / "go").touch()
+    job.wait("success")
