@@ -50,7 +50,9 @@ class Node(Base):
     """One node of an attempt: where its agent is and what it last said.
 
     ``starts`` counts how often the agent was started since it last ran its command. ``folder`` is
-    empty where no executor started the agent: it came by itself, beside an attached run.
+    empty where no executor started the agent: it came by itself, beside an attached run. ``passed``
+    is what a node of several said of its ranks and their checkpoints: ``generations``
+    (generation → last step passed, and whether it remains so) and ``agreed``.
     """
 
     __tablename__ = "nodes"
@@ -70,6 +72,7 @@ class Node(Base):
     outcome: Mapped[str | None]
     exit_code: Mapped[int | None]
     reason: Mapped[str | None]
+    passed: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     registered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -78,6 +81,12 @@ def attempts_of(session: Session, job_id: str) -> list[Attempt]:
     """The attempts of a job, oldest first."""
     query = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
     return list(session.scalars(query))
+
+
+def attempt_numbered(session: Session, job_id: str, number: int) -> Attempt | None:
+    """The attempt of this number."""
+    query = select(Attempt).where(Attempt.job_id == job_id, Attempt.number == number)
+    return session.scalars(query).first()
 
 
 def newest_attempt(session: Session, job_id: str) -> Attempt | None:
@@ -98,6 +107,11 @@ def nodes_of(session: Session, attempt_id: str) -> list[Node]:
     """The nodes of an attempt, by rank."""
     query = select(Node).where(Node.attempt_id == attempt_id).order_by(Node.rank)
     return list(session.scalars(query))
+
+
+def lock_attempt(session: Session, attempt_id: str) -> None:
+    """Let nobody else change the attempt until this transaction ends: its nodes speak at once."""
+    session.execute(select(Attempt.id).where(Attempt.id == attempt_id).with_for_update())
 
 
 def node_ranked(session: Session, attempt_id: str, rank: int) -> Node | None:

@@ -9,17 +9,19 @@ from __future__ import annotations
 from typing import Any, cast
 
 from periflow_sdk.api import models as m
-from periflow_server.db.attempt import Attempt, Node, nodes_of
+from periflow_server.db.attempt import Attempt, Node, lock_attempt, nodes_of
 from periflow_server.db.base import Session
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job
 from periflow_server.services import attempt as attempts
+from periflow_server.services import part
 
 
 def finish_node(
     session: Session, job: Job, attempt: Attempt, node: Node, body: m.AgentFinish
 ) -> None:
     """The command of one node has ended; ``node.outcome`` says how."""
+    lock_attempt(session, attempt.id)
     node.reason = (body.reason or "").rstrip(".") or None
     if attempt.verdict is None and (verdict := _verdict(attempt, node)):
         if verdict["status"] == "failed":
@@ -46,6 +48,7 @@ def settle(session: Session, job: Job, attempt: Attempt, *, at_once: bool = Fals
     gang = nodes_of(session, attempt.id)
     if not at_once and any(node.outcome is None for node in gang):
         return
+    part.give_up(session, attempt)
     verdict = attempt.verdict or _common_end(gang)
     status, reason, exit_code = verdict["status"], verdict["reason"], verdict["exit_code"]
     if status == "failed":
