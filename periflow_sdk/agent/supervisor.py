@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 from periflow_sdk import _control as word
+from periflow_sdk.agent.decider import Decider, NodeDecider
 from periflow_sdk.agent.emergency import Emergency
 from periflow_sdk.agent.ending import clean_up, finish_report
 from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
+from periflow_sdk.agent.gangdecider import GangDecider
 from periflow_sdk.agent.launch import Launcher
 from periflow_sdk.agent.observer import Observer
 from periflow_sdk.agent.patience import LeavingError, SupersededError, for_ever
@@ -31,6 +33,7 @@ _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 _LOCK_SECONDS = 5.0
 _GANG_END_SECONDS = 5.0
+_ROUND_SECONDS = 3.0
 _Heard = tuple[Notice, float | None]
 
 
@@ -78,7 +81,9 @@ class Supervisor:
         run_dir = make_run_dir(assignment, self._folder)
         self._state.run_dir = str(run_dir)
         training = self._training = Training(self._folder, str(run_dir))
-        self._emergency = Emergency(self._folder, self._memory, training, self._reporter.tell)
+        self._emergency = Emergency(
+            self._folder, self._memory, training, self._reporter.tell, self._decider(assignment)
+        )
         self._grace_seconds = assignment.grace_seconds
         if not training.was_started():
             self._enter("preparing")
@@ -92,6 +97,13 @@ class Supervisor:
             end = self._watch()
             observer.stop()
         self._finish(end, run_dir)
+
+    def _decider(self, assignment: Assignment) -> Decider:
+        if assignment.num_nodes == 1:
+            return NodeDecider()
+        # Of its own: while the control plane hangs, nothing else of ours waits for it there.
+        client = self._endpoint.connect(timeout_seconds=_ROUND_SECONDS, tries=1)
+        return GangDecider(client.advance_round)
 
     def _observe(self, assignment: Assignment, run_dir: Path) -> Observer:
         shell = assignment.shell

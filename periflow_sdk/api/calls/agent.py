@@ -49,6 +49,11 @@ class AgentCalls(Transport):
         response = self._request("POST", "agent/parts", json=body.model_dump(mode="json"))
         return m.PartStates.model_validate_json(response.content)
 
+    def advance_round(self, body: m.RoundReport) -> m.RoundAnswer:
+        """Say what this node's ranks say of an emergency round; the round as it is now."""
+        response = self._request("POST", "agent/round", json=body.model_dump(mode="json"))
+        return m.RoundAnswer.model_validate_json(response.content)
+
     def finish_attempt(self, body: m.AgentFinish) -> None:
         self._request("POST", "agent/finish", json=body.model_dump(mode="json"))
 

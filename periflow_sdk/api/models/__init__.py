@@ -59,6 +59,7 @@ from periflow_sdk.api.models.log import LogLine, LogPage
 from periflow_sdk.api.models.metric import MetricName, MetricSeries
 from periflow_sdk.api.models.organization import Organization, OrganizationCreate
 from periflow_sdk.api.models.project import Project, ProjectCreate
+from periflow_sdk.api.models.round import RankReport, RoundAnswer, RoundReport, RoundState
 from periflow_sdk.api.models.server import ServerInfo
 from periflow_sdk.api.models.snapshot import (
     ChunkLocation,
@@ -127,9 +128,13 @@ __all__ = [
     "PreemptRequest",
     "Project",
     "ProjectCreate",
+    "RankReport",
     "RefreshRequest",
     "Rendezvous",
     "RestorePoint",
+    "RoundAnswer",
+    "RoundReport",
+    "RoundState",
     "SaveType",
     "ServerInfo",
     "Session",

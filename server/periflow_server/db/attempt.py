@@ -22,7 +22,8 @@ class Attempt(Base):
     ``system`` is what each node's agent said of its machine, by the node's rank.
     ``noticed_at`` is when it was told that it will be preempted or stopped, ``deadline_at`` when
     its node goes, if that is known. ``verdict`` is how it ends (``status``, ``reason``,
-    ``exit_code``), once one of its several nodes has ended badly.
+    ``exit_code``), once one of its several nodes has ended badly; ``round`` is the emergency round
+    of several nodes (see ``periflow_sdk._emergency.Round``).
     """
 
     __tablename__ = "attempts"
@@ -41,6 +42,7 @@ class Attempt(Base):
     noticed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deadline_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     verdict: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    round: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -52,7 +54,8 @@ class Node(Base):
     ``starts`` counts how often the agent was started since it last ran its command. ``folder`` is
     empty where no executor started the agent: it came by itself, beside an attached run. ``passed``
     is what a node of several said of its ranks and their checkpoints: ``generations``
-    (generation → last step passed, and whether it remains so) and ``agreed``.
+    (generation → last step passed, and whether it remains so) and ``agreed``; ``words`` is
+    what it last said of them in an emergency round.
     """
 
     __tablename__ = "nodes"
@@ -73,6 +76,7 @@ class Node(Base):
     exit_code: Mapped[int | None]
     reason: Mapped[str | None]
     passed: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    words: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     registered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 

@@ -16,7 +16,7 @@ from periflow_server.routes.dependencies import (
     RawBody,
 )
 from periflow_server.services import agent as service
-from periflow_server.services import attached, checkpoint, journal, log, part, record
+from periflow_server.services import attached, checkpoint, journal, log, part, record, round
 
 router = APIRouter(prefix="/agent", tags=["agent"])
 
@@ -123,6 +123,13 @@ def report_parts(
         part.join(database, store, settings, checkpoint_id)
     with database.read() as session:
         return part.states(session, identity, body)
+
+
+@router.post("/round")
+def advance_round(identity: CurrentAttempt, body: m.RoundReport, database: Db) -> m.RoundAnswer:
+    """Say what the ranks of a node of several say while a notice is on; the round as it is."""
+    with database.write() as session:
+        return round.advance(session, identity, body)
 
 
 @router.post("/finish", status_code=204)
