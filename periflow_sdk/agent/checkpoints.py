@@ -215,9 +215,10 @@ class Ledger:
             if now > generation:
                 step = min(step, self.reached.get(f"{rank}/{generation}", 0) - 1)
                 is_over = True
+            elif now < generation:  # its parts go by another number: nothing is known to be passed
+                step, is_over = -1, is_over or ended
             elif not words.is_done and not ended_well:
-                step = min(step, words.started - 1 if now == generation else -1)
-                is_over = is_over or ended
+                step, is_over = min(step, words.started - 1), is_over or ended
         return step, is_over
 
     @property

@@ -87,10 +87,12 @@ def give_up(session: Session, attempt: Attempt) -> None:
     members = nodes_of(session, attempt.id)
     for checkpoint in db.open_joins(session, attempt.id):
         parts = {part.node: part for part in db.parts_of(session, checkpoint.id)}
-        missing = [node for node in members if _standing(checkpoint, node, parts) == "open"]
-        if checkpoint.status == "uploading" and missing and parts:
-            ranks = f"node {missing[0].rank} ended before its part was there"
-            _settle(session, checkpoint, m.CheckpointCommit(failure=ranks))
+        if checkpoint.status != "uploading" or not parts:
+            continue
+        missing = [each for each in members if _standing(checkpoint, each, parts)[0] == "open"]
+        if missing:
+            reason = f"node {missing[0].rank} ended before its part was there"
+            _settle(session, checkpoint, m.CheckpointCommit(failure=reason))
 
 
 def _speaker(
@@ -161,44 +163,37 @@ def _joinable(session: Session, attempt: Attempt, named: set[str] | None) -> lis
         if checkpoint.status == "failed" and not (named is None or checkpoint.upload_id in named):
             continue
         parts = {part.node: part for part in db.parts_of(session, checkpoint.id)}
-        standings = {node.rank: _standing(checkpoint, node, parts) for node in members}
-        if "torn" in standings.values():
-            node = next(rank for rank, standing in standings.items() if standing == "torn")
-            reason = _why(checkpoint, node, parts.get(node))
-        elif "open" in standings.values():
-            continue
-        elif not (reason := _lack(list(parts.values()))):
-            found.append(checkpoint.id)
-            continue
-        if checkpoint.status != "failed":
+        standings = [_standing(checkpoint, node, parts) for node in members] if parts else []
+        reason = next((why for standing, why in standings if standing == "torn"), "")
+        if not reason and all(standing == "whole" for standing, _ in standings):
+            reason = _lack(list(parts.values()))
+            if parts and not reason:
+                found.append(checkpoint.id)
+        if reason and checkpoint.status != "failed":
             _settle(session, checkpoint, m.CheckpointCommit(failure=reason))
     return found
 
 
-def _standing(checkpoint: Checkpoint, node: Node, parts: dict[int, CheckpointPart]) -> Standing:
-    """Whether a node may still have something for a checkpoint, has all, or never will."""
+def _standing(
+    checkpoint: Checkpoint, node: Node, parts: dict[int, CheckpointPart]
+) -> tuple[Standing, str]:
+    """Whether a node may still have something for a checkpoint, has all, or never will, and why."""
     part = parts.get(node.rank)
     said = node.passed or {"generations": {}, "agreed": None}
-    if part is not None:
-        if part.status != "whole":
-            return "torn" if part.status == "failed" else "open"
-    else:
-        generation = str(next(iter(parts.values())).generation) if parts else "0"
+    where = f"node {node.rank}"
+    if part is not None and part.status != "whole":
+        is_torn = part.status == "failed"
+        return ("torn", f"{where}: {part.reason}") if is_torn else ("open", "")
+    if part is None:
+        generation = str(next(iter(parts.values())).generation)
         step, is_over = said["generations"].get(generation, [-1, False])
         if step < checkpoint.step:
-            return "torn" if is_over else "open"
+            passed = f"before its ranks had passed step {checkpoint.step}"
+            return ("torn", f"the training on {where} ended {passed}") if is_over else ("open", "")
     if checkpoint.save_type == "EMERGENCY" and said["agreed"] not in (None, checkpoint.step):
-        # It did not hear of the step in time: what the others saved lacks its part.
-        return "torn"
-    return "whole"
-
-
-def _why(checkpoint: Checkpoint, node: int, part: CheckpointPart | None) -> str:
-    if part is not None and part.reason:
-        return f"node {node}: {part.reason}"
-    if checkpoint.save_type == "EMERGENCY" and part is not None:
-        return f"node {node} did not agree to step {checkpoint.step} in time"
-    return f"the training on node {node} ended before its ranks had passed step {checkpoint.step}"
+        # What the others have saved lacks its part.
+        return "torn", f"{where} had not agreed to step {checkpoint.step} in time"
+    return "whole", ""
 
 
 def _lack(parts: list[CheckpointPart]) -> str:
