@@ -8,7 +8,7 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	@scripts/install-debian-packages.sh
-	$(BIN)/pytest -n 2 --dist worksteal -m "not soak"
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: .venv/.installed
 	$(BIN)/ruff check .

@@ -58,6 +58,7 @@ class Agreement:
         if self._control[word.EMERGENCY]:
             self._come_to_terms(step)
             if self.is_committed(step):
+                self._progress[word.SAVED_AT] = step
                 return True
         self._refused = step
         return False

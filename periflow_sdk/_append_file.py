@@ -20,18 +20,16 @@ class AppendFile:
 
     A record that could not be written is counted in ``lost`` and the first reason kept in
     ``error``. The file's descriptor keeps its number for life, so that a thread that writes
-    while another turns to a new segment can never hit a stranger's file.
+    while another opens it anew can never hit a stranger's file.
 
     Args:
-        open_next: Opens the file, or the next segment of it, and returns its descriptor.
-        segment_bytes: The size after which ``open_next`` is called again; None for never.
+        open_file: Opens the file and returns its descriptor.
     """
 
-    def __init__(self, open_next: Callable[[], int], segment_bytes: int | None = None) -> None:
+    def __init__(self, open_file: Callable[[], int]) -> None:
         self.lost = 0
         self.error: str | None = None
-        self._open_next = open_next
-        self._segment_bytes = segment_bytes
+        self._open_file = open_file
         self._left = _LOOK_BYTES
         self._is_torn = False
         self._is_missing = True
@@ -87,20 +85,17 @@ class AppendFile:
 
     def _look(self) -> None:
         self._left = _LOOK_BYTES
-        status = os.fstat(self._kept)
-        if status.st_nlink == 0:
+        if os.fstat(self._kept).st_nlink == 0:
             self._is_missing = True
             if not self._reopen():
                 self._fd = -1
                 self._note("its folder was deleted")
-        elif self._segment_bytes is not None and status.st_size >= self._segment_bytes:
-            self._reopen()
 
     def _reopen(self) -> bool:
         if time.monotonic() < self._retry_at:
             return False
         try:
-            fd = self._open_next()
+            fd = self._open_file()
         except OSError as error:
             self._retry_at = time.monotonic() + 1.0
             self._note(error.strerror)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ._console import say
+from ._shared_memory import own_folder
 from .environment import (
     AttachEnvironment,
     JobEnvironment,
@@ -28,6 +29,7 @@ from .errors import UsageError
 
 ABOUT = "attached.json"
 _LOCK_SECONDS = 5.0
+_ROOM_BYTES = 64 * 1024 * 1024
 _POLL_SECONDS = 0.005
 _count = 0
 
@@ -60,7 +62,23 @@ def attach_run(*, is_demanded: bool) -> JobEnvironment | None:
         world_size=process_world_size(),
         node_rank=0,
         processed_steps=0,
+        memory_dir=_memory_dir(folder),
     )
+
+
+def _memory_dir(folder: Path) -> Path | None:
+    """Where states may be left in memory, as the first rank has found."""
+    path = _document(folder / ABOUT).get("memory_dir")
+    return Path(path) if path else None
+
+
+def _make_memory_dir(run_id: str) -> str | None:
+    own = own_folder(_ROOM_BYTES)
+    if own is None:
+        return None
+    path = own / f"attached-{run_id}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return str(path)
 
 
 def _open_run(environment: AttachEnvironment) -> Path:
@@ -74,7 +92,8 @@ def _open_run(environment: AttachEnvironment) -> Path:
         lock = _lock(folder / "start.lock")
         try:
             if not (folder / ABOUT).exists():
-                _write_about(folder, {**target, "run_id": run_id, **_about(environment)})
+                own = {"run_id": run_id, "memory_dir": _make_memory_dir(run_id)}
+                _write_about(folder, {**target, **own, **_about(environment)})
                 _start_agent(folder)
         finally:
             os.close(lock)
@@ -212,8 +231,12 @@ def _agent_environment() -> dict[str, str]:
 
 
 def _read(name: str) -> dict[str, Any]:
+    return _document(home() / name)
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads((home() / name).read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -20,6 +20,7 @@ from .errors import UsageError
 
 Record = Callable[[int, str, str, str, list[StagedFile], int], bool]
 _REMEMBERED = 5  # checkpoints that may be fallen back to
+_SAME_NAME = 2  # older ones of a name whose newest is not written yet
 _WRITTEN_SECONDS = 60.0  # how long a file may take from memory to the disk
 
 
@@ -136,6 +137,9 @@ class Checkpoints:
                 number, staged = self._take(self._memory, state, relative, upload_id)
                 if number:
                     self._saved(target)
+                    if self._keeps_notes:
+                        with contextlib.suppress(OSError):
+                            self._remember(relative, step, promised=number)
                     return self._publish(upload_id, step, save_type, staged, number)
                 self.written_by_training += 1
             self._write(write, state, target)
@@ -180,12 +184,12 @@ class Checkpoints:
         Raises:
             CheckpointError: There are some, and none is whole.
         """
+        if self._memory is not None and self._own:
+            self._memory.wait(_WRITTEN_SECONDS, self._own[-1])
         if self._keeps_notes:
             notes = [note for rank in {self._rank: None, 0: None} for note in self._recall(rank)]
             candidates = sorted(notes, key=lambda note: note.step or 0, reverse=True)
         else:
-            if self._memory is not None and self._own:
-                self._memory.wait(_WRITTEN_SECONDS, self._own[-1])
             candidates = [Candidate(path) for path in reversed(self._own) if path.exists()]
             candidates += [self._restored] if self._restored is not None else []
         found = newest_whole(candidates)
@@ -267,13 +271,26 @@ class Checkpoints:
         assert self._folder is not None
         return self._folder.path / STAGING_FOLDER / f"latest-rank{rank}.json"
 
-    def _remember(self, relative: PurePosixPath, step: int) -> None:
+    def _remember(self, relative: PurePosixPath, step: int, *, promised: int = 0) -> None:
+        """Note a checkpoint for later runs.
+
+        Args:
+            promised: The time that the file will have; until then the one before it counts.
+        """
         assert self._folder is not None
         note = self._note_path(self._rank)
         note.parent.mkdir(exist_ok=True)
-        (mark,) = marks_of([self._folder.path / relative]).values()
-        older = [known for known in _notes(note) if known.get("path") != str(relative)]
-        entry = {"path": str(relative), "step": step, "size": mark.size, "mtime_ns": mark.mtime_ns}
+        entry: dict[str, Any] = {"path": str(relative), "step": step}
+        older: list[dict[str, Any]] = []
+        same: list[dict[str, Any]] = []
+        for known in _notes(note):
+            (same if known.get("path") == str(relative) else older).append(known)
+        if promised:
+            entry |= {"size": 0, "mtime_ns": promised, "promised": True}
+            older = same[:_SAME_NAME] + older
+        else:
+            (mark,) = marks_of([self._folder.path / relative]).values()
+            entry |= {"size": mark.size, "mtime_ns": mark.mtime_ns}
         temporary = note.with_suffix(".tmp")
         temporary.write_text(json.dumps({"newest_first": [entry, *older][:_REMEMBERED]}))
         temporary.replace(note)
@@ -283,10 +300,14 @@ class Checkpoints:
         assert self._folder is not None
         found = []
         for note in _notes(self._note_path(rank)):
-            with contextlib.suppress(ValueError, KeyError, TypeError, UsageError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, OSError, UsageError):
                 path = self._folder.path / _checked_name(note["path"])
                 mark = FileMark(int(note["size"]), int(note["mtime_ns"]))
                 marks = {path: mark} if path.is_file() else {}
+                if note.get("promised"):
+                    if not path.is_file() or path.stat().st_mtime_ns != mark.mtime_ns:
+                        continue
+                    marks = {}  # its size was not known yet
                 if path.exists():
                     found.append(Candidate(path, int(note["step"]), marks))
         return found

@@ -10,6 +10,7 @@ MAGIC = 0x50464C4F57000001
 
 # Words of `progress`, written by the rank only.
 STARTED, FINISHED, TOTAL, ACKNOWLEDGED, STATE, PID, STOP_SEEN, FIRST, NOTICE, WAITING = range(1, 11)
+SAVED_AT, EARLY = range(11, 13)
 # Words of `control`, written by the agent only.
 EMERGENCY, COMMITTED, STOP, DEADLINE, ABORTS, HEARTBEAT = range(1, 7)
 # Values of the word STATE.
@@ -49,4 +50,5 @@ def begin(progress: memoryview, *, total_steps: int, first_step: int) -> None:
     progress[TOTAL] = total_steps
     progress[STARTED] = progress[FINISHED] = progress[FIRST] = first_step
     progress[ACKNOWLEDGED] = progress[STOP_SEEN] = progress[NOTICE] = progress[WAITING] = 0
+    progress[SAVED_AT] = progress[EARLY] = 0
     progress[STATE] = RUNNING

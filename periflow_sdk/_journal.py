@@ -7,6 +7,7 @@ import os
 import time
 
 from ._append_file import AppendFile
+from ._mapped_file import MappedFile
 from ._metric_log import MetricLog
 from ._values import encode_string
 from .errors import UsageError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 LONGEST_RECORD = 15 * 1024 * 1024  # bytes; what reads the journal takes lines of up to 16 MiB
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _now = time.time
 _now_ns = time.time_ns
 
@@ -42,7 +42,7 @@ class Journal(MetricLog):
     ) -> None:
         self._folder = folder
         self._rank = rank
-        self.file = AppendFile(self._open_segment, segment_bytes)
+        self.file = MappedFile(self._open_segment, segment_bytes)
         super().__init__('{"t":"metric","s":%d,"w":%de-3,"m":{', "}}\n", self.file.append)
 
     def step(self, step: int, nanoseconds: int) -> None:
@@ -154,7 +154,7 @@ class Journal(MetricLog):
         self._folder.mkdir(exist_ok=True)
         pid = os.getpid()
         path = self._folder / f"{time.time_ns():020d}-{pid}.jsonl"
-        fd = os.open(path, _APPEND | os.O_EXCL, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         header = f'{{"t":"header","v":1,"rank":{self._rank},"pid":{pid},"w":{_now():.3f}}}\n'
         try:
             if os.write(fd, header.encode()) != len(header):
@@ -209,7 +209,7 @@ class LocalLog(MetricLog):
 
     def _open(self) -> int:
         assert self._path is not None
-        fd = os.open(self._path, (_APPEND & ~os.O_WRONLY) | os.O_RDWR, 0o644)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             os.write(fd, b"\n")  # an earlier run was cut off within a line

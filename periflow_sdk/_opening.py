@@ -156,7 +156,20 @@ def _attached_checkpoints(environment: JobEnvironment, journal: Journal) -> Chec
         record=journal.checkpoint,
         record_shard=journal.shard,
         keeps_notes=True,
+        memory=_attached_memory(environment),
+        run_dir=environment.run_dir,
     )
+
+
+def _attached_memory(environment: JobEnvironment) -> MemoryStage | None:
+    if environment.memory_dir is None:
+        return None
+    folder = environment.memory_dir / f"rank-{environment.rank}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return None
+    return MemoryStage(folder, environment.run_dir / WORKER_LOCK)
 
 
 def _local_checkpoints(rank: int) -> Checkpoints:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ._console import say
+from ._dcp import fault_of
 from ._staging import files_in
 from .errors import CheckpointError
 
@@ -95,9 +96,9 @@ def _fault(candidate: Candidate) -> str | None:
         for file, mark in present.items():
             if mark != candidate.marks.get(file) and not _is_complete(file, mark.size):
                 return f"{file.name} is cut off"
+        return fault_of(present)
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
-    return None
 
 
 def _is_complete(file: Path, size: int) -> bool:

@@ -202,7 +202,7 @@ class Session:
     def status(self) -> Status:
         return Status(self)
 
-    def finish(self) -> None:
+    def finish(self, *, early: bool = False) -> None:
         if self._is_forked:
             return
         self.checkpoints.finish(_SHARDED_SECONDS)
@@ -212,6 +212,7 @@ class Session:
             time.sleep(0.001)
             self.log.drain()
         self.log.finish(self._step)
+        self._progress[control_words.EARLY] = int(early)
         self._progress[control_words.STATE] = control_words.DONE
         self.checkpoints.settle(_WRITING_SECONDS)
         if self._notice is not None:

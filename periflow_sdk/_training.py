@@ -372,19 +372,33 @@ def status() -> Status:
     return _run.status()
 
 
-def finish() -> None:
+def finish(*, early: bool = False) -> None:
     """End the run. It is quick, may be called twice, and is called at a normal exit.
 
     Values that are still on their way from a GPU get one second to arrive. A script that ends
     with an exception does not finish its run.
 
+    Args:
+        early: The training is done although planned steps are left, say because the loss no
+            longer falls. Without it, a job that exits before the last of its
+            ``total_train_steps`` has failed; with it, in any rank, it is a success that
+            `pf job view` shows as "finished early at step 40 of 100". A stop that was seen by
+            should_stop() counts all the same: such a job goes on later.
+
     Example:
-        See init().
+        >>> import periflow_sdk as pf
+        >>> pf.init(total_train_steps=100)
+        >>> for _ in range(pf.current_step(), 100):
+        ...     with pf.train_step():
+        ...         loss = 0.01
+        ...     if loss < 0.02:
+        ...         break
+        >>> pf.finish(early=pf.current_step() < 100)
     """
     global _run
     if not isinstance(_run, _NoRun):
         run, _run = _run, _NoRun("after finish()")
-        run.finish()
+        run.finish(early=early)
 
 
 def _hook_process() -> None:

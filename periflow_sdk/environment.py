@@ -14,7 +14,9 @@ class JobEnvironment:
     """What an agent tells a training process about its job.
 
     ``processed_steps`` is the step of the checkpoint this attempt started from (0 without one),
-    ``local_world_size`` the number of ranks that a launcher starts on this node (0 without one).
+    ``local_world_size`` the number of ranks that a launcher starts on this node (0 without one),
+    ``num_nodes`` the number of nodes.
+    ``memory_dir`` is where an attached run leaves states in memory; a job does in ``run_dir``.
     """
 
     run_dir: Path
@@ -27,6 +29,8 @@ class JobEnvironment:
     node_rank: int
     processed_steps: int
     local_world_size: int = 0
+    num_nodes: int = 1
+    memory_dir: Path | None = None
 
 
 def job_environment(variables: Mapping[str, str] | None = None) -> JobEnvironment | None:
@@ -49,6 +53,7 @@ def job_environment(variables: Mapping[str, str] | None = None) -> JobEnvironmen
         node_rank=_integer(env.get("NODE_RANK"), 0),
         processed_steps=_integer(env.get("PROCESSED_ITERS"), 0),
         local_world_size=_integer(env.get("LOCAL_WORLD_SIZE"), 0),
+        num_nodes=_integer(env.get("NUM_NODES"), 1),
     )
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from periflow_sdk.agent.endpoint import Endpoint
+from periflow_sdk.agent.endpoint import Endpoint, GrantedEndpoint
 from periflow_sdk.agent.folder import NodeFolder
 
 
@@ -27,6 +27,8 @@ def main(arguments: list[str]) -> int:
         level=logging.INFO,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    if options.worker is not None and folder.attached is not None:
+        return _work(folder, GrantedEndpoint(folder), options)
     url = os.environ.get("PERIFLOW_URL", "")
     token = Path(os.environ.get("PERIFLOW_TOKEN_FILE") or folder / "token")
     if not url or not token.is_file():
@@ -34,12 +36,18 @@ def main(arguments: list[str]) -> int:
     key = os.environ.get("PERIFLOW_KEY_FILE")
     endpoint = Endpoint(url, token, Path(key) if key else None)
     if options.worker is not None:
-        from periflow_sdk.agent.worker import run_worker
-
-        return run_worker(folder, endpoint, options.worker, is_urgent=options.urgent)
+        return _work(folder, endpoint, options)
     from periflow_sdk.agent.supervisor import run_supervisor
 
     return run_supervisor(folder, endpoint)
+
+
+def _work(
+    folder: NodeFolder, endpoint: Endpoint | GrantedEndpoint, options: argparse.Namespace
+) -> int:
+    from periflow_sdk.agent.worker import run_worker
+
+    return run_worker(folder, endpoint.connect, options.worker, is_urgent=options.urgent)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -17,9 +18,11 @@ from periflow_sdk.agent.folder import NodeFolder, try_lock, write_json
 from periflow_sdk.agent.notice import Notice
 from periflow_sdk.agent.observer import Observer
 from periflow_sdk.agent.patience import Backoff, is_passing
-from periflow_sdk.agent.progress import write_control
+from periflow_sdk.agent.progress import finished_early, read_progress, write_control
+from periflow_sdk.agent.pruning import prune_runs, release_run
 from periflow_sdk.agent.ranks import LocalRanks, Verdict
 from periflow_sdk.agent.state import Phase, StateFile
+from periflow_sdk.agent.workers import WorkerProcess
 from periflow_sdk.api.models import AgentFinish, AttachedJob
 from periflow_sdk.environment import home
 from periflow_sdk.errors import PeriFlowError
@@ -53,6 +56,7 @@ class AttachedAgent:
             variables=dict(os.environ),
             code=Path(self._about["cwd"]),
         )
+        self._worker = WorkerProcess(folder)
         self._delivery: Delivery | None = None
         self._granted: list[tuple[str, AttachedJob]] = []
         self._refusal: PeriFlowError | None = None
@@ -77,18 +81,21 @@ class AttachedAgent:
         self._observer.stop()
         done = not self._leave.is_set() and self._send_rest(verdict)
         self._notice.say(self._absence())
-        if not done and self._delivery is not None:
-            self._delivery.abandon()
+        if not done:
+            if self._delivery is not None:
+                self._delivery.abandon()
+            self._worker.kill()
+        release_run(self._folder, self._memory.state)
         return 0 if done else 1
 
     def _tend(self) -> None:
         """Take what the control plane has answered meanwhile, and obey it."""
+        self._worker.tend()  # it serves the ranks before there is anybody to send to
         if self._granted:
             self._begin(*self._granted.pop())
         delivery = self._delivery
         if delivery is None:
             return
-        delivery.tend()
         if delivery.is_superseded and self._asking is None:
             delivery.abandon()
             self._delivery = None
@@ -99,12 +106,12 @@ class AttachedAgent:
             write_control(self._folder / "run", [(word.DEADLINE, deadline), (word.STOP, 1)])
 
     def _begin(self, url: str, grant: AttachedJob) -> None:
-        self._asking = None
-        note_job(self._folder, self._about["project"]["id"], grant)
+        self._asking = self._refusal = None
+        note_job(self._folder, url, self._about["project"]["id"], grant)
         self._notice.say(
             f"this run is job {grant.job.number} ({grant.job.name}): pf job view {grant.job.number}"
         )
-        self._delivery = Delivery(self._folder, self._memory, url, grant.token)
+        self._delivery = Delivery(self._folder, self._memory, url, grant.token, self._worker)
         self._delivery.start()
         self._observer.report_to(self._delivery.client)
 
@@ -135,7 +142,8 @@ class AttachedAgent:
         if self._is_stopping:
             return AgentFinish(outcome="stopped")
         if verdict == "finished":
-            return AgentFinish(outcome="exited", exit_code=0)
+            is_early = finished_early(read_progress(self._folder / "run").values())
+            return AgentFinish(outcome="exited", exit_code=0, finished_early=is_early)
         return AgentFinish(outcome="error", reason=GONE)
 
     def _enter(self, phase: Phase) -> None:
@@ -167,7 +175,8 @@ class AttachedAgent:
                 if not is_passing(error):
                     self._refusal = error
                     self._notice.say(self._absence())
-                    return
+                    if error.code != "login_required":  # that one may be made good meanwhile
+                        return
             backoff.pause()
 
 
@@ -188,6 +197,8 @@ def main(arguments: list[str]) -> int:
     finally:
         notice.close()
         os.close(lock)
+        with contextlib.suppress(OSError):
+            prune_runs(folder.path.parent)
 
 
 if __name__ == "__main__":

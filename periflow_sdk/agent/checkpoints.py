@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from periflow_sdk.agent.absence import absence
 from periflow_sdk.agent.progress import RankProgress
 from periflow_sdk.errors import UnsafePathError
 
@@ -179,6 +180,8 @@ class Ledger:
             ended: The training has ended.
             ended_well: It ended with exit code 0.
         """
+        if self._absence(gathering, progress, ended=ended, ended_well=ended_well):
+            return "torn"
         waiting = []
         for rank, words in progress.items():
             if self._generation_now(rank, words.pid) > gathering.generation:
@@ -225,6 +228,44 @@ class Ledger:
     def generations(self) -> range:
         """All that ranks have begun here."""
         return range(max((len(pids) for pids in self.pids.values()), default=1))
+
+    def why_torn(
+        self,
+        gathering: Gathering,
+        progress: Mapping[int, RankProgress],
+        *,
+        ended: bool,
+        ended_well: bool,
+    ) -> str:
+        """What a checkpoint lacks that verdict() has found torn."""
+        step = gathering.step
+        return (
+            self._absence(gathering, progress, ended=ended, ended_well=ended_well)
+            or (gathering.fault if self.is_gang else gathering.lack)
+            or f"the training ended before every rank had passed step {step}; a part may be missing"
+        )
+
+    def _absence(
+        self,
+        gathering: Gathering,
+        progress: Mapping[int, RankProgress],
+        *,
+        ended: bool,
+        ended_well: bool,
+    ) -> str | None:
+        """Which rank an emergency checkpoint is without for good; None for any other."""
+        if gathering.save_type != "EMERGENCY":
+            return None
+        for rank, words in progress.items():
+            is_now = self._generation_now(rank, words.pid) == gathering.generation
+            if gathering.has_part_of(rank) or not is_now:
+                continue
+            fault = absence(rank, words, gathering.step, ended=ended, ended_well=ended_well)
+            if fault is not None:
+                return fault
+        if ended and not ended_well and len(progress) < self.expected_ranks:
+            return f"only {len(progress)} of {self.expected_ranks} ranks had started"
+        return None
 
     def _moved_on(self, gathering: Gathering, rank: int, words: RankProgress) -> bool:
         if self._generation_now(rank, words.pid) < gathering.generation:

@@ -42,6 +42,7 @@ class Delivery:
     Args:
         memory: Its ``run_dir`` and ``phase`` are set; what is shipped is kept in it.
         token: A job token; it is also written to the folder, for the worker.
+        worker: One that is at work already; a new one if None.
 
     Attributes:
         heard_at: When the control plane last answered, on the monotonic clock.
@@ -49,7 +50,14 @@ class Delivery:
         stop_ordered: Somebody has asked for the run to stop.
     """
 
-    def __init__(self, folder: NodeFolder, memory: StateFile, url: str, token: str) -> None:
+    def __init__(
+        self,
+        folder: NodeFolder,
+        memory: StateFile,
+        url: str,
+        token: str,
+        worker: WorkerProcess | None = None,
+    ) -> None:
         self.heard_at = time.monotonic()
         self.is_superseded = False
         self.stop_ordered = False
@@ -59,7 +67,7 @@ class Delivery:
         self._client = CountingClient(url, token, timeout_seconds=20, tries=1)
         self.reporter = Reporter(self._client, memory, self._obey)
         self._shipper = Shipper(self._client, folder, memory, self._supersede)
-        self._worker = WorkerProcess(folder)
+        self._worker = worker or WorkerProcess(folder)
         self._ending: threading.Thread | None = None
         self._is_over = False
 

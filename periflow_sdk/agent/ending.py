@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.kept import remove_unkept
-from periflow_sdk.agent.progress import RankProgress
+from periflow_sdk.agent.progress import RankProgress, finished_early
 from periflow_sdk.agent.state import State
 from periflow_sdk.agent.training import Exit
 from periflow_sdk.api.models import AgentFinish
@@ -39,6 +39,7 @@ def finish_report(
         exit_code=end.exit_code if end and outcome != "error" else None,
         reason=reason,
         log_tail=_log_tail(folder.output),
+        finished_early=outcome == "exited" and finished_early(progress.values()),
     )
 
 
@@ -69,12 +70,17 @@ def _preemption(state: State, end: Exit, progress: Mapping[int, RankProgress]) -
     """How the notice ended the command; None where it ended otherwise."""
     ranks = progress.values()
     committed = state.round is not None and state.round["phase"] == "committed"
-    left = [rank for rank in ranks if rank.saw_stop]
-    has_stopped = bool(left) and all(rank.saw_stop or rank.is_done for rank in ranks)
-    if has_stopped and committed and state.round is not None:
+    step = state.round["step"] if state.round is not None and committed else 0
+    has_stopped = any(rank.has_left_at(step) for rank in ranks) and all(
+        rank.saw_stop or rank.is_done for rank in ranks
+    )
+    if has_stopped and committed:
         # Whatever the exit code: libraries abort, and launchers complain, after a good save.
         then = f", and exited with code {end.exit_code}" if end.exit_code else ""
-        return f"the node was taken; every rank stopped at step {state.round['step']}{then}"
+        early = [number for number, rank in progress.items() if not rank.was_at(step)]
+        if early:
+            return f"the node was taken; rank {early[0]} left before the save at step {step}{then}"
+        return f"the node was taken; every rank stopped at step {step}{then}"
     if has_stopped and end.exit_code == 0:
         why = (state.round or {}).get("reason") or "no round was opened"
         return f"the node was taken; the ranks stopped without a save: {why}"
@@ -91,11 +97,17 @@ def _preemption(state: State, end: Exit, progress: Mapping[int, RankProgress]) -
     return f"the node was taken; there is no emergency save: {state.ending}"
 
 
-def clean_up(folder: NodeFolder) -> None:
-    """Remove what is big and of no use any more; logs and the job's own folders stay."""
+def clean_up(folder: NodeFolder, *, is_whole: bool = True) -> None:
+    """Remove what is big and of no use any more; logs and the job's own folders stay.
+
+    Args:
+        is_whole: Everything was sent; else records and staged checkpoints stay for `pf job sync`.
+    """
     for name in _BIG_FOLDERS:
-        shutil.rmtree(folder / name, onerror=_open_and_retry)
-    remove_unkept(folder)
+        if is_whole or name != "run":
+            shutil.rmtree(folder / name, onerror=_open_and_retry)
+    if is_whole:
+        remove_unkept(folder)
     for name in ("plan.json", "trial.json"):
         (folder / name).unlink(missing_ok=True)
 

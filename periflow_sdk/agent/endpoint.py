@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from periflow_sdk.agent.folder import NodeFolder, read_json
+
 if TYPE_CHECKING:
     from periflow_sdk.api.client import ApiClient
+
+
+_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,3 +35,19 @@ class Endpoint:
             tries=tries,
             key_file=self.key_file,
         )
+
+
+@dataclass(frozen=True)
+class GrantedEndpoint:
+    """That of an attached run: its agent asks for it, for as long as that takes."""
+
+    folder: NodeFolder
+
+    def connect(self) -> ApiClient:
+        """A client with the job token, as soon as there is one."""
+        while True:
+            grant = read_json(self.folder / "assignment.json") or {}
+            token = self.folder / "token"
+            if grant.get("url") and token.is_file():
+                return Endpoint(grant["url"], token).connect()
+            time.sleep(_PAUSE_SECONDS)

@@ -47,9 +47,10 @@ def ask_for_job(client: ApiClient, folder: NodeFolder, about: dict[str, Any]) ->
         ) from error
 
 
-def note_job(folder: NodeFolder, project_id: str, grant: AttachedJob) -> None:
-    """Keep in the folder which job it belongs to, as the agent of a job does."""
+def note_job(folder: NodeFolder, url: str, project_id: str, grant: AttachedJob) -> None:
+    """Keep in the folder which job it belongs to, as the agent of a job does, and where."""
     document = {
+        "url": url,
         "project_id": project_id,
         "job_id": grant.job.id,
         "job": grant.job.number,

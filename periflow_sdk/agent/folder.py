@@ -41,6 +41,10 @@ class NodeFolder:
         """What a run that was attached said of itself; None for the node of a job."""
         return read_json(self.path / "attached.json")
 
+    def memory(self, run_dir: Path) -> Path:
+        """Where ranks leave states in memory: the run directory, but for an attached run."""
+        return Path((self.attached or {}).get("memory_dir") or run_dir)
+
     @property
     def restored(self) -> Path:
         """The restored checkpoint as it came, for an input mount of its own."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from periflow_sdk import _control as word
+from periflow_sdk.agent.absence import absence
 from periflow_sdk.agent.checkpoints import Gathering, Ledger, Verdict
+from periflow_sdk.agent.patience import SupersededError, for_ever
 from periflow_sdk.agent.progress import RankProgress
+from periflow_sdk.errors import PeriFlowError
 
 if TYPE_CHECKING:
-    from periflow_sdk.api.models import CheckpointPart, PartsReport, PartState, PartStates, Passage
+    from periflow_sdk.api.client import ApiClient
+    from periflow_sdk.api.models import CheckpointPart, PartsReport, PartState, Passage
 
+_log = logging.getLogger(__name__)
 _INTERVAL_SECONDS = 1.0
 _Key = tuple[int, str, int, int]
 
@@ -40,8 +46,9 @@ class Handover:
     before it went on is in the same report as the word that it went on, or in one before.
 
     Args:
-        send: Sends a report, however long it takes.
-        hand_in: Uploads what is here of a checkpoint, or notes why not; False: a part is missing.
+        api: Gives the client.
+        hand_in: Uploads what is here of a checkpoint, or notes why not; told why a part is missing
+            for good, or nothing.
         let_go: Called with a checkpoint that is settled.
         attempt: The earlier attempt that the ledger is of; None for the agent's own.
     """
@@ -49,13 +56,13 @@ class Handover:
     def __init__(
         self,
         ledger: Ledger,
-        send: Callable[[PartsReport], PartStates],
-        hand_in: Callable[[Gathering, bool], None],
+        api: Callable[[], ApiClient],
+        hand_in: Callable[[Gathering, str], None],
         let_go: Callable[[Gathering], None],
         attempt: int | None = None,
     ) -> None:
         self._ledger = ledger
-        self._send = send
+        self._api = api
         self._hand_in = hand_in
         self._let_go = let_go
         self._attempt = attempt
@@ -73,7 +80,7 @@ class Handover:
         """
         verdicts = self._verdicts(look)
         due = [
-            (gathering, verdicts[_key(gathering)] == "whole")
+            gathering
             for gathering in self._ledger.gatherings
             if not (gathering.snapshot_id or gathering.failure)
             and verdicts[_key(gathering)] != "open"
@@ -81,15 +88,16 @@ class Handover:
         ]
         if due:
             self._report(look, verdicts, 0.0)  # so that it can be seen on its way
-        for gathering, is_whole in due:
-            self._hand_in(gathering, is_whole)
+        for gathering in due:
+            is_torn = verdicts[_key(gathering)] == "torn"
+            self._hand_in(gathering, self._why_torn(gathering, look) if is_torn else "")
         self._report(look, verdicts, 0.0 if due or look.ended else pause_seconds)
 
     def deliver(self, kept: list[Gathering]) -> None:
         """Hand in what could not be sent when its ranks passed; how far they came was said then."""
         for gathering in kept:
             gathering.failure = ""
-            self._hand_in(gathering, True)
+            self._hand_in(gathering, "")
         if kept:
             self._say([_part(gathering) for gathering in kept], [], None)
 
@@ -100,6 +108,11 @@ class Handover:
             )
             for gathering in self._ledger.gatherings
         }
+
+    def _why_torn(self, gathering: Gathering, look: Look) -> str:
+        return self._ledger.why_torn(
+            gathering, look.progress, ended=look.ended, ended_well=look.ended_well
+        )
 
     def _report(self, look: Look, verdicts: Mapping[_Key, Verdict], pause_seconds: float) -> None:
         from periflow_sdk.api.models import Passage
@@ -118,12 +131,21 @@ class Handover:
             or gathering.step <= passed.get(gathering.generation, -1)
         ]
         parts = [_part(gathering) for gathering in known]
-        answer = self._say(parts, passages, _agreed(look.progress), pause_seconds)
+        answer = self._say(parts, passages, _agreed(look), pause_seconds)
         settled = {_key(state) for state in answer if state.status != "uploading"}
         for gathering in known:
             # One that has failed for want of another node's part may still become whole.
             if _key(gathering) in settled and (gathering.snapshot_id or gathering.failure):
                 self._let_go(gathering)
+
+    def _send(self, body: PartsReport) -> list[PartState]:
+        try:
+            return for_ever(lambda: self._api().report_parts(body)).parts
+        except SupersededError:
+            raise
+        except PeriFlowError as error:
+            _log.error("what this node has of checkpoints is refused: %s", error)
+            return []
 
     def _say(
         self,
@@ -146,7 +168,7 @@ class Handover:
                 return []
         answer = self._send(body)
         self._last, self._sent_at = body, time.monotonic()
-        return answer.parts
+        return answer
 
 
 def _part(gathering: Gathering) -> CheckpointPart:
@@ -174,9 +196,17 @@ def _key(key: Gathering | PartState) -> _Key:
     return key.step, key.save_type, key.generation, key.number
 
 
-def _agreed(progress: Mapping[int, RankProgress]) -> int | None:
-    """The step to which all ranks have agreed; 0 for none, None without ranks."""
-    steps = {words.words[word.ACKNOWLEDGED] for words in progress.values()}
+def _agreed(look: Look) -> int | None:
+    """The step to which all ranks have agreed, and which none has missed; 0 for none.
+
+    None without ranks.
+    """
+    steps = {words.words[word.ACKNOWLEDGED] for words in look.progress.values()}
     if not steps:
         return None
-    return max(0, steps.pop()) if len(steps) == 1 else 0
+    step = max(0, steps.pop())
+    has_missed = any(
+        absence(rank, words, step, ended=look.ended, ended_well=look.ended_well)
+        for rank, words in look.progress.items()
+    )
+    return 0 if steps or has_missed else step

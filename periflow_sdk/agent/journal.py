@@ -30,7 +30,7 @@ class Segment:
 
     @property
     def size(self) -> int:
-        """Bytes written so far; 0 when it is gone."""
+        """Bytes it has, with those that its writer has reserved; 0 when it is gone."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
@@ -47,13 +47,17 @@ class Segment:
             return b""
         with os.fdopen(descriptor, "rb") as file:
             file.seek(offset)
-            data = file.read(limit)
-            while data and b"\n" not in data and len(data) < LONGEST_LINE:
-                more = file.read(limit)
-                if not more:
-                    return b""
+            data, is_end = _records(file.read(limit))
+            while not is_end and b"\n" not in data and len(data) < LONGEST_LINE:
+                more, is_end = _records(file.read(limit))
                 data += more
         return data[: data.rfind(b"\n") + 1]
+
+
+def _records(data: bytes) -> tuple[bytes, bool]:
+    """What comes before the first byte that is reserved and not written yet, and whether one is."""
+    written, zero, _ = data.partition(b"\0")
+    return written, bool(zero) or not data
 
 
 def ranks(run_dir: Path) -> dict[int, Path]:

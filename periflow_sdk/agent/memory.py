@@ -48,14 +48,20 @@ class MemoryWriter:
     Args:
         base: The checkpoint folder, by its real path.
         interval_seconds: How often to look for a state.
+        memory_dir: Where the folders of the ranks with their states are; the run directory if None.
     """
 
     def __init__(
-        self, base: Path, run_dir: Path, interval_seconds: float = _INTERVAL_SECONDS
+        self,
+        base: Path,
+        run_dir: Path,
+        interval_seconds: float = _INTERVAL_SECONDS,
+        memory_dir: Path | None = None,
     ) -> None:
         self._base = base
         self._interval_seconds = interval_seconds
         self._run_dir = run_dir
+        self._memory_dir = memory_dir or run_dir
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="memory", daemon=True)
         self._lock: int | None = None
@@ -74,7 +80,7 @@ class MemoryWriter:
     def is_pending(self, rank: int, number: int) -> bool:
         """Whether the state of this number is still to be written."""
         return any(
-            state.number == number for state in _waiting(rank, self._run_dir / f"rank-{rank}")
+            state.number == number for state in _waiting(rank, self._memory_dir / f"rank-{rank}")
         )
 
     def _follow(self) -> None:
@@ -90,12 +96,12 @@ class MemoryWriter:
     def _write_all(self) -> None:
         found = [
             state
-            for rank, folder in ranks(self._run_dir).items()
+            for rank, folder in ranks(self._memory_dir).items()
             for state in _waiting(rank, folder)
         ]
         for state in sorted(found, key=lambda state: state.number):
             self._write_stubbornly(state)
-        for folder in ranks(self._run_dir).values():
+        for folder in ranks(self._memory_dir).values():
             _remove_abandoned(folder)
 
     def _write_stubbornly(self, state: _State) -> None:

@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from periflow_sdk.agent.gpu import Gpus
 from periflow_sdk.agent.patience import Backoff, is_passing
 from periflow_sdk.agent.progress import read_progress
-from periflow_sdk.agent.system import node_system, nvml
+from periflow_sdk.agent.system import node_system
 from periflow_sdk.errors import PeriFlowError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Observer:
         self._client: ApiClient | None = None
         self._cpu_seconds: dict[int, float] = {}
         self._sampled_at = time.monotonic()
-        self._gpu: Any | None = None
+        self._gpus = Gpus(None)
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=self._describe, name="description", daemon=True),
@@ -105,7 +106,7 @@ class Observer:
 
     def _measure(self) -> None:
         try:
-            self._gpu = nvml()
+            self._gpus = Gpus.find()
             file = self._open()
         except OSError as error:
             _log.warning("the system is not measured: %s", error)
@@ -150,16 +151,5 @@ class Observer:
         return {
             "system/cpu_percent": round(percent, 1),
             "system/memory_bytes": memory,
-            **self._gpu_sample(),
+            **self._gpus.sample(),
         }
-
-    def _gpu_sample(self) -> dict[str, float]:
-        library = self._gpu
-        found: dict[str, float] = {}
-        if library is None:
-            return found
-        for n in range(library.nvmlDeviceGetCount()):
-            handle = library.nvmlDeviceGetHandleByIndex(n)
-            found[f"system/gpu{n}_percent"] = library.nvmlDeviceGetUtilizationRates(handle).gpu
-            found[f"system/gpu{n}_memory_bytes"] = library.nvmlDeviceGetMemoryInfo(handle).used
-        return found

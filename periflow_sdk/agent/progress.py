@@ -33,9 +33,30 @@ class RankProgress:
         return self.words[word.PID]
 
     @property
+    def finished_early(self) -> bool:
+        """Whether the script said that it is done although planned steps are left."""
+        return self.is_done and bool(self.words[word.EARLY])
+
+    @property
     def saw_stop(self) -> bool:
         """Whether the script was told to leave its loop."""
         return bool(self.words[word.STOP_SEEN])
+
+    def was_told_to_save_at(self, step: int) -> bool:
+        """Whether is_emergency_save() was true there."""
+        return 0 < step == self.words[word.SAVED_AT]
+
+    def has_left_at(self, step: int) -> bool:
+        """Whether the script has acknowledged the stop that follows the save at a step.
+
+        It need not ask should_stop(): it may save when it is told to, and then end its run.
+        """
+        return self.saw_stop or (self.is_done and self.was_told_to_save_at(step))
+
+    def was_at(self, step: int) -> bool:
+        """Whether the rank has done a step, or was in it when it was told to save or to leave."""
+        is_told = self.saw_stop or self.was_told_to_save_at(step)
+        return self.finished >= step or (self.started >= step and is_told)
 
     @property
     def noticed_at(self) -> float | None:
@@ -70,6 +91,11 @@ def read_progress(run_dir: Path) -> dict[int, RankProgress]:
                 words=words,
             )
     return found
+
+
+def finished_early(ranks: Collection[RankProgress]) -> bool:
+    """Whether every rank has finished, and one has said that it is early and meant to be."""
+    return all(rank.is_done for rank in ranks) and any(rank.finished_early for rank in ranks)
 
 
 def write_control(run_dir: Path, words: Iterable[tuple[int, int]]) -> None:

@@ -21,7 +21,7 @@ from periflow_sdk.agent.observer import Observer
 from periflow_sdk.agent.patience import LeavingError, SupersededError, for_ever
 from periflow_sdk.agent.progress import read_progress, write_control
 from periflow_sdk.agent.reporter import Reporter
-from periflow_sdk.agent.rundir import make_run_dir, remove_run_dir
+from periflow_sdk.agent.rundir import make_run_dir, remove_run_dir, retire_run_dir
 from periflow_sdk.agent.shipping import Shipper
 from periflow_sdk.agent.state import Notice, Phase, StateFile
 from periflow_sdk.agent.training import Exit, Training
@@ -250,9 +250,19 @@ class Supervisor:
         if training is not None and training.was_started():
             self._end(training)
         self._enter("superseded")
-        if self._state.run_dir:
-            remove_run_dir(Path(self._state.run_dir))
-        clean_up(self._folder)
+        left = self._retire()
+        if left is None:
+            clean_up(self._folder)
+        else:
+            _log.warning("not all records were sent: pf job sync %s", self._folder.path)
+            clean_up(self._folder, is_whole=False)
+
+    def _retire(self) -> Path | None:
+        try:
+            return retire_run_dir(self._folder, self._memory)
+        except OSError as error:  # a full disk: better in memory than nowhere
+            _log.warning("the run directory stays in memory: %s", error)
+            return Path(self._state.run_dir)
 
     def _end(self, training: Training) -> None:
         """SIGTERM to the command, its grace, SIGKILL: nothing that it saves counts any more."""

@@ -14,8 +14,10 @@ from periflow_sdk.agent.attached import GONE
 from periflow_sdk.agent.delivery import Delivery
 from periflow_sdk.agent.enrollment import ask_for_job, note_job
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
-from periflow_sdk.agent.progress import read_progress
+from periflow_sdk.agent.progress import finished_early, read_progress
+from periflow_sdk.agent.pruning import release_run
 from periflow_sdk.agent.ranks import LocalRanks
+from periflow_sdk.agent.rundir import has_unsent, remove_run_dir
 from periflow_sdk.agent.state import StateFile
 from periflow_sdk.agent.training import Training
 from periflow_sdk.api.client import ApiClient
@@ -97,7 +99,8 @@ class _Sync:
         report = self._ended_as()
         grant = self._grant()
         project = str((read_json(self._folder / "assignment.json") or {})["project_id"])
-        if self._memory.state.phase == "finished" and not self._take_up_kept():
+        has_kept = self._take_up_kept()
+        if self._memory.state.phase == "finished" and not has_kept:
             return Synced(grant.job)
         before = self._ready(project, grant.job.number)
         delivery = Delivery(self._folder, self._memory, self._client.url, grant.token)
@@ -109,6 +112,7 @@ class _Sync:
             delivery.abandon()
             raise
         self._enter("finished")
+        self._release()
         number = grant.job.number
         return Synced(
             self._client.job(project, number),
@@ -116,6 +120,13 @@ class _Sync:
             log_bytes=delivery.client.log_bytes,
             checkpoints=self._ready(project, number) - before,
         )
+
+    def _release(self) -> None:
+        state = self._memory.state
+        if self._about is not None:
+            release_run(self._folder, state)
+        elif not has_unsent(Path(state.run_dir), state.journal_offsets):
+            remove_run_dir(Path(state.run_dir))
 
     def _wait_for(self, delivery: Delivery, report: AgentFinish) -> None:
         delivery.last_call()
@@ -134,7 +145,7 @@ class _Sync:
     def _grant(self) -> AttachedJob:
         if self._about is not None:
             grant = ask_for_job(self._client, self._folder, self._about)
-            note_job(self._folder, self._about["project"]["id"], grant)
+            note_job(self._folder, self._client.url, self._about["project"]["id"], grant)
             return grant
         given = read_json(self._folder / "assignment.json") or {}
         wanted = SyncRequest(attempt=given["attempt"], node=given["node_rank"])
@@ -160,19 +171,17 @@ class _Sync:
         if not (self._folder / "exit.json").exists():
             write_json(self._folder / "exit.json", {"exit_code": 0 if is_well else None})
         if is_well:
-            return AgentFinish(outcome="exited", exit_code=0)
+            is_early = finished_early(progress.values())
+            return AgentFinish(outcome="exited", exit_code=0, finished_early=is_early)
         return AgentFinish(outcome="error", reason=GONE)
 
     def _take_up_kept(self) -> bool:
-        """Put checkpoints that failed and were kept back among those to send."""
+        """Have checkpoints that failed and were kept sent, too."""
         path = self._folder / "worker.json"
         document = read_json(path) or {}
-        ledger = document.get("ledger", {})
-        if not ledger.get("kept"):
+        if not document.get("ledger", {}).get("kept"):
             return False
-        ledger["gatherings"] = [*ledger.get("gatherings", []), *ledger["kept"]]
-        ledger["kept"] = []
-        write_json(path, {**document, "complete": False})
+        write_json(path, {**document, "complete": False, "sends_kept": True})
         return True
 
     def _ready(self, project: str, number: int) -> int:

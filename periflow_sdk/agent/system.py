@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import platform
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from periflow_sdk.agent.git import git_state
-from periflow_sdk.api.models import Gpu, NodeSystem
+from periflow_sdk.agent.gpu import Gpus
+from periflow_sdk.api.models import NodeSystem
 
 _PROBE_SECONDS = 60.0
 _MOST_PACKAGES = 2000
@@ -50,36 +50,11 @@ def node_system(
         cpu=_cpu_model(),
         cpu_count=os.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
-        gpus=[Gpu(name=name, memory_bytes=memory) for name, memory in _gpus()],
+        gpus=Gpus.find().describe(),
         python=answer.get("python"),
         packages=dict(packages[:_MOST_PACKAGES]),
         git=git_state(code) if code is not None else None,
     )
-
-
-def nvml() -> Any | None:
-    """NVIDIA's library, initialized; None without a GPU or without nvidia-ml-py."""
-    if not Path("/proc/driver/nvidia").exists() and shutil.which("nvidia-smi") is None:
-        return None
-    try:
-        library = importlib.import_module("pynvml")
-        library.nvmlInit()
-    except Exception:  # not installed, or a driver that does not answer
-        return None
-    return library
-
-
-def _gpus() -> list[tuple[str, int]]:
-    library = nvml()
-    found: list[tuple[str, int]] = []
-    if library is None:
-        return found
-    for n in range(library.nvmlDeviceGetCount()):
-        handle = library.nvmlDeviceGetHandleByIndex(n)
-        name = library.nvmlDeviceGetName(handle)
-        text = name.decode() if isinstance(name, bytes) else str(name)
-        found.append((text, int(library.nvmlDeviceGetMemoryInfo(handle).total)))
-    return found
 
 
 def _ask(python: str, variables: Mapping[str, str]) -> dict[str, Any]:

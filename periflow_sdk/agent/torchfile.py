@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 _ALIGNMENT = 64  # what torch.load(mmap=True) expects of a tensor's bytes
 _LARGE = 1 << 31
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 18  # the checksum leaves it in the processor's cache for the write
 _LOCAL_HEADER_BYTES, _LARGE_EXTRA_BYTES = 30, 20
 _PADDING_FIELD = 0x4246
 _FIXED_DATE = (1980, 1, 1, 0, 0, 0)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import resource
-import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periflow_sdk.agent.checkpoints import Gathering, Ledger
-from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.handover import Handover, Look
 from periflow_sdk.agent.journal import segments
@@ -33,24 +28,22 @@ from periflow_sdk.agent.patience import (
     for_ever,
     is_passing,
 )
+from periflow_sdk.agent.priority import be_humble
 from periflow_sdk.agent.progress import RankProgress, read_progress
-from periflow_sdk.agent.rundir import remove_run_dir
+from periflow_sdk.agent.rundir import retire_deserted
 from periflow_sdk.agent.staged import remove_staged, staged_files, written_sizes
 from periflow_sdk.errors import CheckpointError, PeriFlowError, UnsafePathError
 
 if TYPE_CHECKING:
     from periflow_sdk.api.client import ApiClient
-    from periflow_sdk.api.models import PartsReport, PartStates
 
 _log = logging.getLogger(__name__)
-NICENESS = 19
 _INTERVAL_SECONDS = 0.25
 _URGENT_SECONDS = 0.03
 _REPORT_SECONDS, _URGENT_REPORT_SECONDS = 0.5, 0.1
 _READ_BYTES = 4 * 1024 * 1024
 _TRIES = 4
 _STORE_TRIES = 30
-_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -73,6 +66,7 @@ class Worker:
         assignment = read_json(folder / "assignment.json") or {}
         self._ledger.is_gang = assignment.get("num_nodes", 1) > 1
         self._handover: Handover | None = None
+        self._sends_kept: bool = memory.get("sends_kept", False)
         self._memory: MemoryWriter | None = None
         self._leases: LeaseKeeper | None = None
 
@@ -88,7 +82,18 @@ class Worker:
             self._settle_earlier()
         while not self._round():
             time.sleep(self._interval_seconds)
+        if self._sends_kept:
+            self._send_kept()
+        self._sends_kept = False
         self._save(complete=True)
+
+    def _send_kept(self, attempt: int | None = None) -> None:
+        kept, self._ledger.kept = self._ledger.kept, []  # they come back if they cannot be sent
+        if self._ledger.is_gang:
+            self._handed_over(attempt).deliver(kept)
+            return
+        for gathering in kept:
+            self._settle(gathering, self._upload)
 
     def _prepare(self) -> None:
         """Load now, while the ranks still come to their step, what an upload needs."""
@@ -109,6 +114,8 @@ class Worker:
         for folder in folders:
             try:
                 Worker(folder, self._api).settle_rest()
+                if retire_deserted(folder) is not None:
+                    self._tell_unsent(folder)
             except SupersededError:
                 raise
             except Exception:
@@ -144,8 +151,7 @@ class Worker:
     ) -> None:
         """Hand in what a dead attempt has left here; the agents of its other nodes do so, too."""
         number = int((read_json(self._folder / "assignment.json") or {})["attempt"])
-        kept, self._ledger.kept = self._ledger.kept, []
-        self._handed_over(number).deliver(kept)
+        self._send_kept(number)
         if progress:  # without the words of its ranks nobody knows how far they came
             look = Look(progress, ended=True, ended_well=self._ended_well())
             self._handed_over().round(look, lambda each: self._is_pending(each, states), 0.0)
@@ -153,8 +159,16 @@ class Worker:
     def _leave_behind(self, run_dir: Path) -> None:
         self._save(complete=True)
         remove_unkept(self._folder)
-        if run_dir.name != "nowhere":
-            remove_run_dir(run_dir)
+
+    def _tell_unsent(self, folder: NodeFolder) -> None:
+        from periflow_sdk.api.models import AgentEvent
+
+        if (folder / "unsent").exists():
+            return
+        number = folder.path.parent.name
+        message = f"Not all records of attempt {number} were sent: pf job sync {folder.path}"
+        self._api().report_event(AgentEvent(kind="warning", message=message))
+        (folder / "unsent").touch()
 
     def _round(self) -> bool:
         """Settle what can be settled now; True when nothing more can come."""
@@ -176,7 +190,8 @@ class Worker:
             if verdict == "whole" and not self._is_pending(gathering, states):
                 self._settle(gathering, self._upload)
             elif verdict == "torn":
-                self._settle(gathering, _refuse_torn)
+                why = self._ledger.why_torn(gathering, progress, ended=ended, ended_well=ended_well)
+                self._settle(gathering, _refusing(why))
         return ended
 
     def _ended_well(self) -> bool:
@@ -184,14 +199,12 @@ class Worker:
 
     def _handed_over(self, attempt: int | None = None) -> Handover:
         if self._handover is None:
-            self._handover = Handover(
-                self._ledger, self._report_parts, self._hand_in, self._let_go, attempt
-            )
+            self._handover = Handover(self._ledger, self._api, self._hand_in, self._let_go, attempt)
         return self._handover
 
-    def _hand_in(self, gathering: Gathering, is_whole: bool) -> None:
+    def _hand_in(self, gathering: Gathering, why_torn: str) -> None:
         """Upload what this node has of a checkpoint, or note why it cannot."""
-        upload = self._upload if is_whole else _refuse_torn
+        upload = _refusing(why_torn) if why_torn else self._upload
         try:
             if trouble := self._measure(gathering):
                 raise trouble
@@ -203,17 +216,6 @@ class Worker:
             gathering.failure = self._failure(gathering, error)
         self._save()
 
-    def _report_parts(self, body: PartsReport) -> PartStates:
-        try:
-            return for_ever(lambda: self._api().report_parts(body))
-        except SupersededError:
-            raise
-        except PeriFlowError as error:
-            from periflow_sdk.api.models import PartStates
-
-            _log.error("what this node has of checkpoints is refused: %s", error)
-            return PartStates(parts=[])
-
     def _let_go(self, gathering: Gathering) -> None:
         """A checkpoint is settled: what was handed in is in the store."""
         if gathering.snapshot_id:
@@ -223,7 +225,12 @@ class Worker:
 
     def _serve_memory(self, run_dir: Path, *, ended: bool) -> MemoryWriter:
         if self._memory is None:
-            self._memory = MemoryWriter(self._folder.checkpoint, run_dir, self._interval_seconds)
+            self._memory = MemoryWriter(
+                self._folder.checkpoint,
+                run_dir,
+                self._interval_seconds,
+                self._folder.memory(run_dir),
+            )
             self._leases = LeaseKeeper(self._folder.checkpoint, run_dir)
             if not ended:
                 self._memory.start()
@@ -321,10 +328,15 @@ class Worker:
 
     def _upload(self, gathering: Gathering) -> str:
         from periflow_sdk.snapshots import upload_files
+        from periflow_sdk.snapshots.transfer import Tuning
 
         project = (read_json(self._folder / "assignment.json") or {})["project_id"]
+        tuning = Tuning(is_gentle=not self._is_urgent and not self._has_ended())
         with staged_files(self._folder.checkpoint, gathering) as files:
-            return upload_files(self._api(), project, files).id
+            return upload_files(self._api(), project, files, tuning=tuning).id
+
+    def _has_ended(self) -> bool:
+        return (read_json(self._folder / "state.json") or {}).get("phase") == "finishing"
 
     def _stubborn(self, upload: Callable[[], str]) -> str:
         """Try for ever while the control plane is away, else a number of times."""
@@ -352,31 +364,16 @@ class Worker:
             "offsets": self._offsets,
             "ledger": self._ledger.to_document(),
             "complete": complete,
+            "sends_kept": self._sends_kept,
         }
         write_json(self._folder / "worker.json", document)
 
 
-def be_humble(*, is_urgent: bool = False) -> None:
-    """Give way to the training, end with the supervisor, and allow for many open files.
+def _refusing(why: str) -> Callable[[Gathering], str]:
+    def refuse(_: Gathering) -> str:
+        raise CheckpointError(f"{why[0].upper()}{why[1:]}.")
 
-    Args:
-        is_urgent: The node will be taken: give way to nobody.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if not is_urgent:
-        os.nice(NICENESS)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _refuse_torn(gathering: Gathering) -> str:
-    if lack := gathering.fault or gathering.lack:
-        raise CheckpointError(f"{lack[0].upper()}{lack[1:]}.")
-    raise CheckpointError(
-        f"The training ended before every rank had passed step {gathering.step}; "
-        "a part may be missing."
-    )
+    return refuse
 
 
 def _is_final(error: Exception) -> bool:
@@ -389,11 +386,16 @@ def _patience(error: Exception) -> int:
 
 
 def run_worker(
-    folder: NodeFolder, endpoint: Endpoint, supervisor: int, *, is_urgent: bool = False
+    folder: NodeFolder,
+    connect: Callable[[], ApiClient],
+    supervisor: int,
+    *,
+    is_urgent: bool = False,
 ) -> int:
     """The worker process; 0 when all is settled, or nothing more is wanted of it.
 
     Args:
+        connect: Gives a client, when it is needed.
         supervisor: The pid of the process that started it; without that one it leaves.
         is_urgent: The node will be taken: work at normal priority, and look more often.
     """
@@ -401,7 +403,7 @@ def run_worker(
     if os.getppid() != supervisor:
         return 0
     try:
-        Worker(folder, endpoint.connect, is_urgent=is_urgent).run()
+        Worker(folder, connect, is_urgent=is_urgent).run()
     except SupersededError as error:
         _log.info("%s", error)
     return 0

@@ -14,7 +14,7 @@ from periflow_sdk.snapshots.chunking import Cut
 from periflow_sdk.snapshots.scan import SourceFile, Stamp, unreadable
 from periflow_sdk.snapshots.store import read_all
 
-_PIECE_BYTES = 1024 * 1024
+_PIECE_BYTES = 256 * 1024
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -14,6 +15,7 @@ from periflow_sdk.api.models import ChunkLocation
 from periflow_sdk.snapshots.wire import is_loopback
 
 _FICLONERANGE = 0x4020940D
+_BLOCK_BYTES = 4096  # what disks and file systems want offsets and lengths to be multiples of
 
 
 def local_chunk(location: ChunkLocation, server: str) -> Path | None:
@@ -36,11 +38,15 @@ def local_chunk(location: ChunkLocation, server: str) -> Path | None:
     return path if _is_own_folder(path.parent) else None
 
 
-def write_chunk(path: Path, body: memoryview) -> None:
+def write_chunk(path: Path, body: memoryview, *, is_gentle: bool = False) -> None:
     """Write a chunk that appears whole; one that is there already stays.
 
     What is written is the memory that was hashed, not the file it came from: a clone of the file
     could differ from its hash by a write in between.
+
+    Args:
+        is_gentle: Go past the page cache where that can be: it takes no processor and no memory
+            from others, and as long as the disk needs.
 
     Raises:
         OSError: it could not be written; nothing is left behind.
@@ -50,7 +56,8 @@ def write_chunk(path: Path, body: memoryview) -> None:
     descriptor = os.open(temporary, flags, 0o600)
     try:
         try:
-            write_all(descriptor, body, 0)
+            done = _write_past_cache(descriptor, body) if is_gentle else 0
+            write_all(descriptor, body[done:], done)
         finally:
             os.close(descriptor)
         with contextlib.suppress(FileExistsError):
@@ -81,6 +88,24 @@ def write_all(descriptor: int, body: memoryview, offset: int) -> None:
     done = 0
     while done < body.nbytes:
         done += os.pwrite(descriptor, body[done:], offset + done)
+
+
+def _write_past_cache(descriptor: int, body: memoryview) -> int:
+    """Write whole blocks from the file's start straight to the disk; how many bytes."""
+    flag = getattr(os, "O_DIRECT", 0)
+    length = body.nbytes - body.nbytes % _BLOCK_BYTES
+    if not flag or not length:
+        return 0
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | flag)
+        return os.pwrite(descriptor, body[:length], 0)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # how a file system says that it cannot
+            raise
+        return 0
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
 
 
 def read_all(descriptor: int, buffer: memoryview, offset: int) -> int:

@@ -34,6 +34,9 @@ class Tuning:
         corrupt_attempts: The same for a chunk that comes with the wrong bytes.
         stall_seconds: How long no byte may pass before a try is given up.
         backoff_seconds: Wait after the first failed try; doubles each time, up to 10 s.
+        is_gentle: Others work on this machine: chunks for a store on it are written one at a
+            time, past the page cache. What goes over a network waits more than it works, and
+            is sent as ever.
     """
 
     workers: int = 4
@@ -42,6 +45,7 @@ class Tuning:
     corrupt_attempts: int = 3
     stall_seconds: float = 30.0
     backoff_seconds: float = 0.25
+    is_gentle: bool = False
 
 
 class Transfer:
@@ -81,6 +85,10 @@ class Transfer:
     @property
     def workers(self) -> int:
         return self._tuning.workers
+
+    @property
+    def is_gentle(self) -> bool:
+        return self._tuning.is_gentle
 
     def run(self, work: Callable[[], None]) -> None:
         """Have a worker do this; raises what an earlier one has failed with."""

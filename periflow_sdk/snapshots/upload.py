@@ -222,7 +222,10 @@ class _Upload:
             finally:
                 self._transfer.buffers.give(buffer)
 
-        self._transfer.run(work)
+        if self._transfer.is_gentle and local_chunk(location, self._client.url) is not None:
+            work()
+        else:
+            self._transfer.run(work)
 
     def _send(self, name: str, location: ChunkLocation, body: memoryview) -> None:
         meter = Meter(self._transfer.progress, body.nbytes)
@@ -242,7 +245,7 @@ class _Upload:
         if path is None:
             return False
         try:
-            write_chunk(path, body)
+            write_chunk(path, body, is_gentle=self._transfer.is_gentle)
         except OSError as error:
             if is_full(error):
                 raise disk_full(path.parent, body.nbytes) from error

@@ -13,6 +13,7 @@ from typing import Protocol
 from periflow_server.db.attempt import (
     Attempt,
     Node,
+    ended_nodes,
     ending_attempts,
     live_nodes,
     lost_nodes,
@@ -32,8 +33,6 @@ from periflow_server.storage.store import Store
 POLL_SECONDS = 0.5
 LEASE_SECONDS = 90.0
 """An agent that lives and has not been heard of for so long hangs, and is replaced."""
-ATTACHED_LEASE_SECONDS = 600.0
-"""Nobody starts the agent of an attached run again: it is given so long to be heard of."""
 ENDING_SECONDS = 60.0
 """Nodes of an attempt that has failed on another one get so long to send what they have."""
 MOST_STARTS = 6
@@ -49,6 +48,7 @@ class Executor(Protocol):
     def start(self, gang: Sequence[Path]) -> None: ...
     def poll(self, gang: Iterable[Path]) -> set[Path]: ...
     def stop(self, gang: Iterable[Path], *, keep_training: bool = False) -> None: ...
+    def clear(self, gang: Iterable[Path]) -> None: ...
 
 
 class Scheduler:
@@ -72,6 +72,7 @@ class Scheduler:
         self._database = database
         self._jobs_dir = settings.data_dir.absolute() / "jobs"
         self._executor = executor or _executor(settings)
+        self._attached_lease_seconds = settings.attached_lease_seconds
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._heard: dict[str, tuple[datetime | None, float]] = {}
@@ -104,7 +105,9 @@ class Scheduler:
         """End what attempts that were given up still run: the server may have died in between."""
         with self._database.read() as session:
             lost = [self._jobs_dir / node.folder for node in lost_nodes(session)]
+            ended = [self._jobs_dir / node.folder for node in ended_nodes(session)]
         self._executor.stop(lost)
+        self._executor.clear(ended)
 
     def _try(self, work: Callable[[], None]) -> None:
         """Do one part of a round; a failure is logged once, not at every round."""
@@ -226,7 +229,8 @@ class Scheduler:
         if node.id not in self._heard or last != node.heartbeat_at:
             self._heard[node.id] = (node.heartbeat_at, now)
             return False
-        if now - since < (LEASE_SECONDS if node.folder else ATTACHED_LEASE_SECONDS):
+        # Nobody starts the agent of an attached run again: it is given longer to be heard of.
+        if now - since < (LEASE_SECONDS if node.folder else self._attached_lease_seconds):
             return False
         self._heard[node.id] = (node.heartbeat_at, now)
         return True

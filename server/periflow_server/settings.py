@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     signup_attempts: int = 5
     url_seconds: int = 3600
     lease_seconds: int = 24 * 3600
+    attached_lease_seconds: float = 600
     collect_seconds: float = 3600
 
     @classmethod

@@ -88,6 +88,17 @@ class JobRun:
         os.kill(pid, signal.SIGKILL)
         until(lambda: self.read("agent.json").get("pid") != pid, self.story)
 
+    def worker_pid(self) -> int:
+        """The worker of the agent; 0 while there is none."""
+        for entry in Path("/proc").iterdir():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"--worker" in words and os.fsencode(self.folder.resolve()) in words:
+                return int(entry.name)
+        return 0
+
     def story(self) -> str:
         """Everything known, for a failing test."""
         lines = [f"{e.kind}: {e.message}" for e in self.detail.events]

@@ -150,6 +150,37 @@ def test_rank_that_is_killed_during_its_save_publishes_nothing(begin, client):
     assert emergency_steps(job) == []
 
 
+def test_rank_that_leaves_before_the_step_of_the_save_leaves_it_unpublished(begin, client):
+    job = begin(2, r1="--leaves-before")
+    client.preempt_job(client.project, job.job.number)
+    attempt = only_attempt(job)
+    (step,) = saved_steps(job.log)
+    assert saved_steps(job.log, "leaves")[0] < step
+    assert attempt.status == "preempted" and "rank 1 left before" in attempt.reason, job.story()
+    (refused,) = [c for c in job.detail.checkpoints if c.save_type == "EMERGENCY"]
+    assert refused.status == "failed" and refused.step == step
+    assert re.search(
+        rf"[Rr]ank 1 left at step \d+, before the emergency step {step}", refused.reason
+    )
+
+
+def test_emergency_save_of_rank_0_alone_is_published(begin, client):
+    job = begin(2, "--only-rank-0")
+    client.preempt_job(client.project, job.job.number)
+    assert only_attempt(job).status == "preempted", job.story()
+    assert emergency_steps(job) == saved_steps(job.log), job.story()
+
+
+def test_save_at_the_agreed_step_acknowledges_the_stop_without_should_stop(begin, client):
+    job = begin(2, "--never-stops")
+    client.preempt_job(client.project, job.job.number)
+    attempt = only_attempt(job)
+    steps = saved_steps(job.log)
+    assert (attempt.status, attempt.exit_code) == ("preempted", 0), job.story()
+    assert len(steps) == 2 and f"every rank stopped at step {steps[0]}" in attempt.reason
+    assert emergency_steps(job) == steps[:1] and saved_steps(job.log, "left") == []
+
+
 def test_script_that_never_asks_is_ended_soon_after_the_step(begin, client):
     job = begin(1, "--deaf")
     begun = time.monotonic()
@@ -183,6 +214,18 @@ def test_exit_half_way_that_nobody_asked_for_is_a_failure(run, tmp_path):
     job = run(f"exec python {tmp_path}/half.py")
     detail = job.wait("failed")
     assert detail.reason == "exited at step 40 of 100"
+
+
+def test_script_that_is_done_early_and_says_so_is_a_success(run):
+    detail = run(ranks(2, "--steps 100 --enough 40 --seconds 0.001"), devices=2).wait("success")
+    assert detail.reason == detail.attempts[0].reason == "finished early at step 40 of 100"
+    assert len(detail.attempts) == 1
+
+
+def test_acknowledged_stop_counts_more_than_a_word_of_being_early(begin, client):
+    job = begin(1, "--says-early")
+    client.preempt_job(client.project, job.job.number)
+    assert only_attempt(job).status == "preempted", job.story()
 
 
 def test_command_without_the_sdk_that_exits_75_is_preempted(run):

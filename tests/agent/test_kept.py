@@ -66,7 +66,7 @@ def test_checkpoint_that_cannot_be_sent_says_where_it_is_and_the_next_attempt_se
     second.wait("running")
     earlier = second.folder.parent.parent / "0" / "0"
     shutil.copytree(first.folder, earlier, symlinks=True)
-    os.kill(until(lambda: worker_of(second), second.story), signal.SIGKILL)
+    os.kill(until(second.worker_pid, second.story), signal.SIGKILL)
 
     def ready():
         found = client.checkpoints(client.project, job=second.job.number)
@@ -108,14 +108,3 @@ def use_project(folder: Path, project: str) -> str:
     before, document["project_id"] = document["project_id"], project
     path.write_text(json.dumps(document))
     return str(before)
-
-
-def worker_of(job) -> int:
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"--worker" in words and os.fsencode(job.folder.resolve()) in words:
-            return int(entry.name)
-    return 0

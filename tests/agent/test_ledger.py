@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from periflow_sdk import _control
 from periflow_sdk.agent.checkpoints import Ledger
 from periflow_sdk.agent.progress import RankProgress
 
 
-def at(started: int, *, done: bool = False, pid: int = 0) -> RankProgress:
+def at(
+    started: int,
+    *,
+    done: bool = False,
+    pid: int = 0,
+    finished: int | None = None,
+    told: int = 0,
+    saw_stop: bool = False,
+) -> RankProgress:
     words = [0] * 16
-    words[_control.PID] = pid
+    words[_control.PID], words[_control.SAVED_AT] = pid, told
+    words[_control.STOP_SEEN] = int(saw_stop)
     return RankProgress(
-        started=started, finished=started, total=0, is_done=done, words=tuple(words)
+        started=started,
+        finished=started if finished is None else finished,
+        total=0,
+        is_done=done,
+        words=tuple(words),
     )
 
 
-def record(number: int, step: int, **files: int) -> bytes:
+def record(number: int, step: int, save: str = "NORMAL", **files: int) -> bytes:
     name = f"{number:032x}"
     document = {
         "t": "checkpoint",
         "s": step,
         "id": name,
-        "save": "NORMAL",
+        "save": save,
         "staged": f".periflow/{name}",
         "files": [{"path": path, "size": size} for path, size in files.items()],
     }
@@ -136,3 +151,64 @@ def test_checkpoint_waits_for_every_rank_that_the_launcher_starts():
     ledger.read(0, b'{"t":"init","s":0,"local_world_size":2}\n')
     assert verdict(ledger, {0: at(6)}) == "open"
     assert verdict(ledger, {0: at(6), 1: at(6)}) == "whole"
+
+
+def saved_in_an_emergency_by(*ranks: int) -> Ledger:
+    ledger = Ledger()
+    for rank in ranks:
+        ledger.read(rank, record(rank, 5, "EMERGENCY", **{f"part{rank}": 1}))
+    return ledger
+
+
+ENDS: list[dict[str, bool]] = [{}, {"ended": True}, {"ended": True, "ended_well": True}]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_emergency_checkpoint_is_refused_when_a_rank_left_before_its_step(end) -> None:
+    ledger = saved_in_an_emergency_by(0)
+    for left in (at(4, done=True), at(4, done=True, saw_stop=True), at(5, finished=4, done=True)):
+        progress = {0: at(5, done=True, told=5), 1: left}
+        assert verdict(ledger, progress, **end) == "torn"
+        state = {"ended": False, "ended_well": False, **end}
+        why = ledger.why_torn(ledger.gatherings[0], progress, **state)
+        assert why == "rank 1 left at step 4, before the emergency step 5"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_emergency_checkpoint_of_rank_0_alone_is_whole_when_every_rank_was_there(end) -> None:
+    for other in (at(5, done=True, told=5), at(5, finished=4, done=True, saw_stop=True)):
+        progress = {0: at(5, done=True, told=5), 1: other}
+        assert verdict(saved_in_an_emergency_by(0), progress, **end) == "whole"
+
+
+def test_emergency_checkpoint_waits_for_a_rank_that_is_still_on_its_way() -> None:
+    progress = {0: at(5, done=True, told=5), 1: at(4)}
+    assert verdict(saved_in_an_emergency_by(0), progress) == "open"
+    assert verdict(saved_in_an_emergency_by(0), progress, ended=True, ended_well=True) == "torn"
+
+
+@pytest.mark.parametrize("end", ENDS[1:])
+def test_emergency_checkpoint_lacks_the_rank_that_died_in_its_save(end) -> None:
+    progress = {0: at(5, done=True, told=5), 1: at(5, told=5)}
+    ledger = saved_in_an_emergency_by(0)
+    assert verdict(ledger, progress, **end) == "torn"
+    state = {"ended": False, "ended_well": False, **end}
+    why = ledger.why_torn(ledger.gatherings[0], progress, **state)
+    assert why == "rank 1 ended before it had saved at step 5"
+
+
+def test_part_that_a_rank_gave_before_it_died_counts() -> None:
+    progress = {0: at(5, done=True, told=5), 1: at(5, finished=4, told=5)}
+    assert verdict(saved_in_an_emergency_by(0, 1), progress, ended=True) == "whole"
+
+
+def test_emergency_checkpoint_is_refused_when_a_rank_never_started() -> None:
+    ledger = saved_in_an_emergency_by(0)
+    ledger.read(0, b'{"t":"init","s":0,"local_world_size":2}\n')
+    progress = {0: at(5, done=True, told=5)}
+    assert verdict(ledger, progress, ended=True) == "torn"
+    assert verdict(ledger, progress, ended=True, ended_well=True) == "whole"
+
+
+def test_periodic_checkpoint_needs_no_rank_that_had_finished_earlier() -> None:
+    assert verdict(saved_by(0), {0: at(6), 1: at(4, done=True)}) == "whole"

@@ -77,20 +77,10 @@ def test_worker_killed_while_states_wait_is_followed_by_another(
 ):
     job = run(f"exec python {saving} {tmp_path}/gate")
     until((tmp_path / "gate").exists, job.story)
-    pid = worker_of(job)
+    pid = job.worker_pid()
+    assert pid
     os.kill(pid, signal.SIGKILL)
     (tmp_path / "gate").unlink()
     job.wait("success")
     assert job.log[-1] == "there 3.0"  # finish() waits for what is still in memory
     assert saved(job, client, tmp_path / "got") == {1: 1.0, 2: 2.0, 3: 3.0}
-
-
-def worker_of(job) -> int:
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"--worker" in words and os.fsencode(job.folder.resolve()) in words:
-            return int(entry.name)
-    raise AssertionError("no worker")

@@ -181,3 +181,10 @@ def test_a_state_of_other_data_is_refused() -> None:
     ):
         with pytest.raises(UsageError):
             sampler.load_state_dict(other)
+
+
+def test_import_path_of_2022_gives_the_same_samplers() -> None:
+    from periflow_sdk.dataloading import sampler
+
+    assert sampler.ResumableRandomSampler is ResumableRandomSampler
+    assert sampler.ResumableSequentialSampler is ResumableSequentialSampler

@@ -10,6 +10,7 @@ import periflow_sdk as pf
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=20)
 parser.add_argument("--wait-for", type=Path, help="hold before the last step until this exists")
+parser.add_argument("--enough", type=int, help="is done early, after this step")
 parser.add_argument("--until-told", action="store_true", help="leave the loop at should_stop()")
 args = parser.parse_args()
 
@@ -27,6 +28,6 @@ for step in range(1, args.steps + 1):
     if step % 10 == 0 and pf.status().rank == 0:
         (folder / "state.txt").write_text(f"{step}\n" * 100)
         pf.upload_checkpoint()
-    if pf.should_stop():
+    if pf.should_stop() or step == args.enough:
         break
-pf.finish()
+pf.finish(early=args.enough is not None)

@@ -7,18 +7,23 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
 
 SCRIPT = Path(__file__).with_name("attached_run.py")
+SAVING = Path(__file__).with_name("attached_save.py")
 
 
-def start(stranger: Any, *options: object, **variables: str) -> subprocess.Popen[str]:
+def start(
+    stranger: Any, *options: object, script: Path = SCRIPT, **variables: str
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *map(str, options)],
+        [sys.executable, str(script), *map(str, options)],
         env={**stranger.environment, **variables},
         cwd=stranger.folder,
         stdin=subprocess.DEVNULL,
@@ -92,6 +97,18 @@ def test_a_script_that_attaches_itself_is_a_job_with_metrics_and_checkpoints(str
     assert (stranger.folder / "taken" / "state.txt").read_text() == "20\n" * 100
     assert_nobody_is_left(stranger)
     assert "pid" in out
+
+
+EARLY = ("success", "finished early at step 12 of 20")
+
+
+def test_a_script_that_is_done_early_is_a_success_that_says_so(stranger) -> None:
+    process = start(stranger, "--enough", 12)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    job = stranger.wait_for_job(1)
+    assert (job["status"], job["reason"]) == EARLY
+    assert EARLY[1] in stranger.pf("job", "view", 1)
 
 
 def test_a_killed_script_is_a_failed_job_that_has_lost_nothing(stranger) -> None:
@@ -194,6 +211,19 @@ def test_a_run_without_a_server_is_brought_whole_by_sync_and_only_once(remote) -
     assert_nobody_is_left(remote)
 
 
+def test_a_run_that_was_done_early_is_so_when_it_is_synced(remote) -> None:
+    server(remote, "stop")
+    start(remote, "--enough", 12).communicate(timeout=60)
+    (folder,) = folders(remote)
+    agent = agent_of(remote, folder)
+    if agent is not None:
+        agent.terminate()
+    assert_nobody_is_left(remote)
+    server(remote, "start")
+    job = remote.job(remote.json("job", "sync", folder)["job"])
+    assert (job["status"], job["reason"]) == EARLY
+
+
 def test_an_agent_that_was_killed_leaves_the_rest_to_sync(stranger) -> None:
     gate = stranger.folder / "gate"
     process = start(stranger, "--wait-for", gate)
@@ -213,6 +243,129 @@ def test_an_agent_that_was_killed_leaves_the_rest_to_sync(stranger) -> None:
     assert values(stranger, 1) == counted(20)
     assert ready_steps(job) == [10, 20]
     assert_nobody_is_left(stranger)
+
+
+def memory_of(folder: Path) -> Path:
+    return Path(json.loads((folder / "attached.json").read_text())["memory_dir"])
+
+
+def assert_loads(stranger: Any, name: str, value: float) -> None:
+    stranger.pf("checkpoint", "download", name, "-d", stranger.folder / name)
+    loaded = torch.load(stranger.folder / name / "m/model.pt", weights_only=True)["w"]
+    assert loaded.eq(value).all()
+
+
+@pytest.mark.parametrize("options", [[], ["--die"]])
+def test_states_of_an_attached_run_are_written_and_sent_by_its_agent(stranger, options) -> None:
+    process = start(stranger, *options, script=SAVING)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if options else 0), err
+    assert out.splitlines() == ["in memory True", "by training 0"]
+    job = stranger.wait_for_job(1)
+    assert ready_steps(job) == [1, 2, 3]
+    assert_loads(stranger, "latest", 3.0)
+    assert_nobody_is_left(stranger)
+    (folder,) = folders(stranger)
+    assert not memory_of(folder).exists() and not (folder / "run").exists()
+    again = (
+        "import periflow_sdk as pf; pf.init()\n"
+        "print(pf.latest_checkpoint().name, pf.current_step())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", again],
+        env=stranger.environment,
+        cwd=stranger.folder,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == "model.pt 3\n", found.stderr
+
+
+def test_states_are_written_without_a_server_and_sent_by_sync(remote) -> None:
+    server(remote, "stop")
+    out, _ = start(remote, script=SAVING).communicate(timeout=60)
+    assert out.splitlines() == ["in memory True", "by training 0"]
+    (folder,) = folders(remote)
+    agent = agent_of(remote, folder)
+    if agent is not None:
+        agent.terminate()
+    assert_nobody_is_left(remote)
+    assert not memory_of(folder).exists() and (folder / "run").exists()
+    saved = torch.load(remote.folder / "checkpoints/m/model.pt", weights_only=True)["w"]
+    assert saved.eq(3.0).all()
+    server(remote, "start")
+    synced = remote.json("job", "sync", folder)
+    assert (synced["status"], synced["checkpoints"]) == ("success", 3)
+    assert_loads(remote, "latest", 3.0)
+    assert not (folder / "run").exists()
+
+
+@pytest.fixture
+def hasty(newcomer: Any) -> Any:
+    """Signed up at a server whose logins are short and which gives silent runs up soon."""
+    newcomer.environment |= {
+        "PERIFLOW_SERVER_ACCESS_TOKEN_SECONDS": "2",
+        "PERIFLOW_SERVER_ATTACHED_LEASE_SECONDS": "2",
+    }
+    newcomer.sign_up()
+    return newcomer
+
+
+def login_of(stranger: Any) -> dict[str, str]:
+    tokens: dict[str, str] = json.loads((stranger.home / "session.json").read_text())["local"]
+    return tokens
+
+
+def has_expired(login: dict[str, str]) -> bool:
+    return datetime.fromisoformat(login["expires_at"]) < datetime.now(UTC)
+
+
+def test_a_run_that_was_given_up_is_attached_again_by_a_login_that_has_to_be_renewed(
+    hasty: Any,
+) -> None:
+    gate = hasty.folder / "gate"
+    process = start(hasty, "--wait-for", gate)
+    hasty.wait_until(lambda: (jobs := hasty.json("job", "list")) and jobs[0]["step"] == 19)
+    (folder,) = folders(hasty)
+    agent = agent_of(hasty, folder)
+    assert agent is not None
+    agent.suspend()  # a laptop that sleeps
+    try:
+        given_up = hasty.wait_for_job(1, "failed")
+        assert given_up["attempts"][0]["status"] == "node-lost"
+        server(hasty, "stop")
+        server(hasty, "start")
+        before = login_of(hasty)
+        hasty.wait_until(lambda: has_expired(before))
+    finally:
+        agent.resume()
+    hasty.wait_until(lambda: login_of(hasty) != before)  # nobody but the agent is there to do it
+    hasty.wait_for_job(1, "running")
+    gate.touch()
+    process.communicate(timeout=60)
+    job = hasty.wait_for_job(1)
+    assert job["status"] == "success" and len(hasty.json("job", "list")) == 1
+    assert values(hasty, 1) == counted(20)
+    assert ready_steps(job) == [10, 20]
+    assert_nobody_is_left(hasty)
+
+
+def test_a_login_that_has_ended_is_waited_for(hasty: Any) -> None:
+    tokens = login_of(hasty)
+    forged = {**tokens, "access_token": "pf_at_x", "refresh_token": "pf_rt_x"}
+    (hasty.home / "session.json").write_text(json.dumps({"local": forged}))
+    gate = hasty.folder / "gate"
+    process = start(hasty, "--wait-for", gate)
+    assert process.stderr is not None
+    assert "pf job sync" in process.stderr.readline()
+    words = ("login", "--username", "ada", "--password-stdin")
+    hasty.pf(*words, stdin="correct horse battery")
+    hasty.wait_for_job(1, "running")
+    gate.touch()
+    process.communicate(timeout=60)
+    assert hasty.wait_for_job(1)["status"] == "success"
+    assert values(hasty, 1) == counted(20)
+    assert_nobody_is_left(hasty)
 
 
 def test_a_local_log_becomes_one_job_that_later_lines_join(stranger) -> None:

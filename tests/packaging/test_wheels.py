@@ -79,7 +79,16 @@ def test_the_sdk_core_does_not_require_torch(wheels: dict[str, Path]) -> None:
 
 def test_extras_of_the_sdk_are_the_promised_ones(wheels: dict[str, Path]) -> None:
     extras = set(_metadata(wheels["periflow_sdk"])["Provides-Extra"])
-    assert extras >= {"lightning", "transformers", "accelerate", "s3", "gcs", "azure", "wandb"}
+    assert extras >= {
+        "lightning",
+        "transformers",
+        "accelerate",
+        "s3",
+        "gcs",
+        "azure",
+        "wandb",
+        "gpu",
+    }
 
 
 def test_wheels_work_in_an_empty_environment(wheels: dict[str, Path], tmp_path: Path) -> None:

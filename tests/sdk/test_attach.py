@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import periflow_sdk as pf
+from periflow_sdk.agent.pruning import prune_runs
 from periflow_sdk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -178,3 +179,39 @@ def test_the_newest_checkpoint_of_an_earlier_run_is_found_again(local: Run) -> N
         "print(pf.latest_checkpoint().name, pf.current_step())"
     )
     assert local.script(again).stdout == "checkpoint.pt 1\n"
+
+
+def test_a_state_that_nobody_has_written_yet_is_not_taken_for_the_file_before_it(
+    local: Run,
+) -> None:
+    pytest.importorskip("torch")
+    log_in(local)
+    code = (
+        "import fcntl, json, os, signal, time, torch, periflow_sdk as pf\n"
+        "from pathlib import Path\n"
+        "pf.init(attach=True)\n"
+        "(folder,) = (Path(os.environ['PERIFLOW_HOME']) / 'attached').iterdir()\n"
+        "while not (folder / 'agent.json').exists(): time.sleep(0.01)\n"
+        "os.kill(json.loads((folder / 'agent.json').read_text())['pid'], signal.SIGKILL)\n"
+        "lock = (folder / 'run' / 'worker.lock').open('w')\n"
+        "while True:\n"  # until the worker of the dead agent is gone
+        "    try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB); break\n"
+        "    except BlockingIOError: time.sleep(0.01)\n"
+        "fcntl.flock(lock, fcntl.LOCK_UN)\n"
+        "with pf.train_step(): pf.save_checkpoint({'w': torch.tensor(1)})\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "with pf.train_step(): pf.save_checkpoint({'w': torch.tensor(2)})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert local.script(code, check=False).returncode == -9
+    again = (
+        "import torch, periflow_sdk as pf; pf.init()\n"
+        "print(torch.load(pf.latest_checkpoint())['w'].item(), pf.current_step())"
+    )
+    assert local.script(again).stdout == "1 1\n"
+    (folder,) = attached_folders(local)
+    memory = Path(json.loads((folder / "attached.json").read_text())["memory_dir"])
+    assert list(memory.rglob("memory-*"))
+    prune_runs(folder.parent)  # as the next agent does
+    assert local.script(again).stdout == "2 2\n"
+    assert not memory.exists()

@@ -31,6 +31,7 @@ def test_emergency_save_is_at_one_step_and_should_stop_from_there_on(job: Run) -
             seen.append((pf.is_emergency_save(), pf.should_stop()))
     assert seen == [(False, False), (False, False), (True, True), (False, True)]
     assert job.word("progress", word.STOP_SEEN) == 1
+    assert job.word("progress", word.SAVED_AT) == 3
 
 
 def test_emergency_step_is_acknowledged_when_a_step_starts(job: Run) -> None:

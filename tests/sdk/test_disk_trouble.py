@@ -21,14 +21,14 @@ FULL_DISK = textwrap.dedent("""
     import periflow_sdk as pf
     pf.init(local_log_name=sys.argv[1] if len(sys.argv) > 1 else "metrics.jsonl")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limit[1]))
-    for step in range(1, 201):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, limit[1]))
+    for step in range(1, 2001):
         with pf.train_step():
             pf.metric({"loss": float(step)})
     lost = pf.status().lost_records
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     with pf.train_step():
-        pf.metric({"loss": 201.0})
+        pf.metric({"loss": 2001.0})
     print(lost, pf.status().lost_records, pf.status().error, sep="|")
 """)
 
@@ -38,9 +38,9 @@ def test_full_disk_loses_counted_records_only_and_recovers(run: Run) -> None:
     lost, after, error = done.stdout.strip().split("|")
     kept = run.metrics() if run.mode == "job" else readable(run)
     steps = len(run.records(kind="step")) if run.mode == "job" else 0
-    assert kept[-1] == (201, {"loss": 201.0})
+    assert kept[-1] == (2001, {"loss": 2001.0})
     assert [s for s, _ in kept[:-1]] == list(range(1, len(kept)))
-    assert int(lost) == int(after) == (402 if run.mode == "job" else 201) - len(kept) - steps
+    assert int(lost) == int(after) == (4002 if run.mode == "job" else 2001) - len(kept) - steps
     assert int(lost) > 50 and error
     assert done.stderr.count("records are lost") == 1 and len(done.stderr.splitlines()) == 1
 
@@ -57,19 +57,19 @@ def readable(run: Run) -> list[tuple[int, dict[str, float]]]:
 
 
 def test_record_after_a_short_write_starts_a_new_line(
-    job: Run, monkeypatch: pytest.MonkeyPatch
+    local: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pf.init()
+    pf.init(local_log_name=local.log_name)
     write = _append_file._write
-    monkeypatch.setattr(_append_file, "_write", lambda fd, data: write(fd, data[:20]))
+    monkeypatch.setattr(_append_file, "_write", lambda fd, data: write(fd, data[:10]))
     pf.metric({"loss": 1.0})
     monkeypatch.setattr(_append_file, "_write", write)
     pf.metric({"loss": 2.0})
     pf.metric({"loss": 3.0})
-    *_, torn, second, third = job.segments()[0].read_text().splitlines()
-    assert torn == '{"t":"metric","s":0,'
-    assert json.loads(second)["m"] == {"loss": 2.0}
-    assert json.loads(third)["m"] == {"loss": 3.0}
+    torn, second, third = local.log_name.read_text().splitlines()
+    assert torn == '{"step":0,'
+    assert json.loads(second)["loss"] == 2.0
+    assert json.loads(third)["loss"] == 3.0
     assert pf.status().lost_records == 1
 
 

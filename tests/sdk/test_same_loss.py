@@ -20,11 +20,11 @@ TRAINING = textwrap.dedent("""
     pf = None
     if trouble != "without":
         import periflow_sdk as pf
-        pf.init(total_train_steps=300)
+        pf.init(total_train_steps=1000)
     rng = np.random.default_rng(7)
     random.seed(7)
     weights = rng.normal(size=(16, 4))
-    for step in range(1, 301):
+    for step in range(1, 1001):
         if step == 50 and trouble == "disk full":
             limit = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
@@ -54,18 +54,18 @@ def train(run: Run, trouble: str) -> tuple[list[str], str, str]:
     code = f"import sys; sys.argv[1:] = [{trouble!r}]\n{TRAINING}"
     done = run.script(code)
     lines = done.stdout.splitlines()
-    return lines[:300], "".join(lines[300:]), done.stderr
+    return lines[:1000], "".join(lines[1000:]), done.stderr
 
 
 @pytest.mark.parametrize("trouble", ["no agent", "disk full", "folder deleted"])
 def test_losses_are_bit_for_bit_those_without_the_sdk(job: Run, trouble: str) -> None:
     plain, _, _ = train(job, "without")
     losses, counted, told = train(job, trouble)
-    assert losses == plain and len(plain) == 300
+    assert losses == plain and len(plain) == 1000
     lost, _, error = counted.partition("|")
     if trouble == "no agent":
         assert (lost, error, told) == ("0", "None", "")
-        assert len(job.records(kind="step")) == len(job.records(kind="metric")) == 300
+        assert len(job.records(kind="step")) == len(job.records(kind="metric")) == 1000
     else:
         assert int(lost) > 50 and error != "None"
         assert told.count("records are lost") == 1

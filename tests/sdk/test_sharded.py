@@ -7,13 +7,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import periflow_sdk as pf
-from periflow_sdk.errors import UsageError
+from periflow_sdk.errors import CheckpointError, UsageError
 
 torch: Any = pytest.importorskip("torch")
 
@@ -283,3 +284,46 @@ def test_what_is_no_dictionary_is_refused(run: Run) -> None:
     pf.init()
     with pytest.raises(UsageError, match="takes a dictionary"):
         pf.save_checkpoint([1], "sharded", format="dcp")
+
+
+def without_metadata(folder: Path) -> None:
+    (folder / ".metadata").unlink()
+
+
+def without_data(folder: Path) -> None:
+    (folder / "__0_0.distcp").unlink()
+
+
+def cut_metadata(folder: Path) -> None:
+    path = folder / ".metadata"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def cut_data(folder: Path) -> None:
+    path = folder / "__0_0.distcp"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("damage", [without_metadata, without_data, cut_metadata, cut_data])
+def test_damaged_folder_is_passed_over_for_the_one_before(
+    run: Run, damage: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    pf.init()
+    for name in ("one", "two"):
+        with pf.train_step():
+            pf.save_checkpoint({"w": torch.ones(1000), "deep": {"n": 3}}, name, format="dcp")
+    if run.mode == "local":
+        pf.finish()
+        pf.init()
+    one, two = run.checkpoints / "one", run.checkpoints / "two"
+    end = time.monotonic() + 30
+    while pf.latest_checkpoint() != two and time.monotonic() < end:
+        time.sleep(0.01)
+    assert pf.latest_checkpoint() == two
+    damage(two)
+    assert pf.latest_checkpoint() == one
+    assert "one is resumed from instead" in capfd.readouterr().err
+    damage(one)
+    with pytest.raises(CheckpointError):
+        pf.latest_checkpoint()

@@ -97,6 +97,21 @@ def test_finish_twice_is_fine(run: Run) -> None:
     pf.finish()
 
 
+def test_finish_can_say_that_it_is_early(run: Run) -> None:
+    pf.init(total_train_steps=9)
+    with pf.train_step():
+        pass
+    pf.finish(early=True)
+    pf.finish()
+    if run.mode == "job":
+        assert run.word("progress", word.STATE) == word.DONE
+        assert run.word("progress", word.EARLY) == 1
+    pf.init(total_train_steps=9)
+    pf.finish()
+    if run.mode == "job":
+        assert run.word("progress", word.EARLY) == 0
+
+
 def test_normal_exit_finishes_the_run(job: Run) -> None:
     job.script("import periflow_sdk as pf; pf.init()")
     assert job.records()[-1]["t"] == "finish"

@@ -27,6 +27,7 @@ from periflow_sdk.snapshots.manifest import (
     LinkEntry,
     Manifest,
 )
+from periflow_sdk.snapshots.transfer import Tuning
 
 MIB = 1024 * 1024
 
@@ -465,11 +466,15 @@ def test_a_disk_that_fills_up_under_way_says_what_is_needed(
     assert listing(small_disk / "back") == listing(source)
 
 
-def test_a_store_without_room_ends_the_upload(small_server, small_client, big, small_disk) -> None:
+@pytest.mark.parametrize("is_gentle", [False, True])
+def test_a_store_without_room_ends_the_upload(
+    small_server, small_client, big, small_disk, is_gentle
+) -> None:
     small_server.root = small_disk
     small_server.direct = True
     with pytest.raises(PeriFlowError) as caught:
-        upload_folder(small_client, "p", big, keep_name=False)
+        tuning = Tuning(is_gentle=is_gentle)
+        upload_folder(small_client, "p", big, keep_name=False, tuning=tuning)
     assert caught.value.code == "disk_full"
     assert not list(small_disk.glob("p/??/.*"))
 

@@ -30,6 +30,7 @@ def train(total: int) -> None:
     assert_type(pf.deadline(), float | None)
     assert_type(pf.status().lost_records, int)
     pf.finish()
+    pf.finish(early=pf.current_step() < total)
 
 
 def raising_passes_through() -> int:

@@ -113,12 +113,14 @@ class AgentFinish(Body):
     was told to), ``error`` (never ran, or its end is unknown; see reason), ``lost`` (the machine
     took it away, by a restart say: the job's restart rules apply) or ``preempted`` (it left its
     loop, or was ended, because its node will be taken; see reason for what was saved).
+    ``finished_early``: the script said that it is done although planned steps are left.
     """
 
     outcome: Literal["exited", "stopped", "error", "lost", "preempted"]
     exit_code: int | None = None
     reason: str | None = None
     log_tail: list[str] = []
+    finished_early: bool = False
 
 
 class Accepted(Wire):

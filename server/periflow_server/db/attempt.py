@@ -21,9 +21,10 @@ class Attempt(Base):
 
     ``system`` is what each node's agent said of its machine, by the node's rank.
     ``noticed_at`` is when it was told that it will be preempted or stopped, ``deadline_at`` when
-    its node goes, if that is known. ``verdict`` is how it ends (``status``, ``reason``,
-    ``exit_code``), once one of its several nodes has ended badly; ``round`` is the emergency round
-    of several nodes (see ``periflow_sdk._emergency.Round``).
+    its node goes, if that is known. ``finished_early``: its script was done before the last of the
+    planned steps, and said so. ``verdict`` is how it ends (``status``, ``reason``, ``exit_code``),
+    once one of its several nodes has ended badly; ``round`` is the emergency round of several nodes
+    (see ``periflow_sdk._emergency.Round``).
     """
 
     __tablename__ = "attempts"
@@ -35,6 +36,7 @@ class Attempt(Base):
     status: Mapped[str] = mapped_column(default="allocating", index=True)
     reason: Mapped[str | None]
     exit_code: Mapped[int | None]
+    finished_early: Mapped[bool] = mapped_column(default=False)
     restore_checkpoint_id: Mapped[str | None]
     first_step: Mapped[int | None] = mapped_column(BigInteger)
     unreadable_lines: Mapped[int] = mapped_column(default=0)
@@ -141,6 +143,12 @@ def lost_nodes(session: Session) -> list[Node]:
     """The nodes of all attempts that were given up."""
     query = select(Node).join(Attempt, Attempt.id == Node.attempt_id)
     return list(session.scalars(query.where(Attempt.status == "node-lost")))
+
+
+def ended_nodes(session: Session) -> list[Node]:
+    """The nodes of all attempts that have ended and that an executor had started."""
+    query = select(Node).join(Attempt, Attempt.id == Node.attempt_id)
+    return list(session.scalars(query.where(Attempt.status.not_in(LIVE), Node.folder != "")))
 
 
 def busy_devices(session: Session, vms: Collection[str]) -> set[int]:

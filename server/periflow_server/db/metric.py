@@ -13,11 +13,13 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     UniqueConstraint,
+    func,
     null,
     select,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from periflow_server.db.attempt import Attempt
 from periflow_server.db.base import Base
 
 _BigKey = BigInteger().with_variant(Integer, "sqlite")
@@ -42,6 +44,7 @@ class MetricSeries(Base):
 class MetricChunk(Base):
     """Some consecutive points of a series: packed little-endian columns.
 
+    ``process`` tells the processes of a rank within an attempt apart, by their order; 0 is unknown.
     ``extremes`` are the lowest and highest points of every block, packed the same way one after
     the other; a chunk that still grows has none. The small columns come first: a chart of a long
     series then never touches the pages of the large ones.
@@ -53,6 +56,7 @@ class MetricChunk(Base):
     id: Mapped[int] = mapped_column(_BigKey, primary_key=True, autoincrement=True)
     series_id: Mapped[int] = mapped_column(ForeignKey("metric_series.id"))
     attempt: Mapped[int]
+    process: Mapped[int] = mapped_column(default=0)
     count: Mapped[int]
     min_step: Mapped[int] = mapped_column(BigInteger)
     max_step: Mapped[int] = mapped_column(BigInteger)
@@ -67,6 +71,7 @@ class ChunkHead(NamedTuple):
 
     id: int
     attempt: int
+    process: int
     size: int
     min_step: int
     max_step: int
@@ -78,7 +83,10 @@ Columns = tuple[bytes, bytes, bytes]
 
 
 class JournalOffset(Base):
-    """How much of a journal segment is stored; advanced with the points, in one transaction."""
+    """How much of a journal segment is stored; advanced with the points, in one transaction.
+
+    ``first_step`` is set where a process of the rank began: the step that was done already.
+    """
 
     __tablename__ = "journal_offsets"
 
@@ -86,6 +94,7 @@ class JournalOffset(Base):
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     segment: Mapped[str] = mapped_column(primary_key=True)
     offset: Mapped[int] = mapped_column(BigInteger)
+    first_step: Mapped[int | None] = mapped_column(BigInteger)
 
 
 def journal_offset(session: Session, attempt_id: str, rank: int, segment: str) -> JournalOffset:
@@ -95,6 +104,36 @@ def journal_offset(session: Session, attempt_id: str, rank: int, segment: str) -
         row = JournalOffset(attempt_id=attempt_id, rank=rank, segment=segment, offset=0)
         session.add(row)
     return row
+
+
+def process_of(session: Session, attempt_id: str, rank: int, segment: str) -> int:
+    """Which process of the rank writes this segment, counted from 1; 0 if none has said."""
+    query = select(func.count()).where(
+        JournalOffset.attempt_id == attempt_id,
+        JournalOffset.rank == rank,
+        JournalOffset.segment <= segment,
+        JournalOffset.first_step.is_not(None),
+    )
+    return session.scalar(query) or 0
+
+
+class Start(NamedTuple):
+    """Where a process of a rank began, in an attempt."""
+
+    rank: int
+    attempt: int
+    first_step: int
+
+
+def starts_of(session: Session, job_id: str) -> list[Start]:
+    """The starts of all processes of a job, those of a rank in their order."""
+    query = (
+        select(JournalOffset.rank, Attempt.number, JournalOffset.first_step)
+        .join(Attempt, Attempt.id == JournalOffset.attempt_id)
+        .where(Attempt.job_id == job_id, JournalOffset.first_step.is_not(None))
+        .order_by(Attempt.number, JournalOffset.rank, JournalOffset.segment)
+    )
+    return [Start(rank, number, step or 0) for rank, number, step in session.execute(query)]
 
 
 def series_of(session: Session, job_id: str, *, rank: int | None = None) -> list[MetricSeries]:
@@ -129,6 +168,7 @@ def chunk_heads(session: Session, series_id: int, *, extremes: bool = False) -> 
     query = select(
         MetricChunk.id,
         MetricChunk.attempt,
+        MetricChunk.process,
         MetricChunk.count,
         MetricChunk.min_step,
         MetricChunk.max_step,

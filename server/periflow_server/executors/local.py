@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 AGENT = (sys.executable, "-m", "periflow_sdk.agent")
+RETIREMENT = (sys.executable, "-m", "periflow_sdk.agent.retirement")
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 _CLOCK_SLACK_SECONDS = 2.0
 
@@ -34,7 +35,7 @@ class LocalExecutor:
         self._url = url
         self._key_file = key_file
         self._agent = agent
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children: list[subprocess.Popen[bytes] | subprocess.Popen[str]] = []
 
     def start(self, gang: Sequence[Path]) -> None:
         """Start one agent for each node folder, in a session of its own.
@@ -56,6 +57,25 @@ class LocalExecutor:
             _kill(folder / "agent.json", tree=not keep_training)
             if not keep_training:
                 _kill(folder / "training.json", tree=True)
+
+    def clear(self, gang: Iterable[Path]) -> None:
+        """Have what dead agents of ended attempts hold in memory given back, by a process beside.
+
+        What they have not sent moves to their folders, for `pf job sync`.
+
+        Raises:
+            OSError: the process could not be started.
+        """
+        folders = [str(folder) for folder in gang if _holds_memory(folder)]
+        if not folders:
+            return
+        child = subprocess.Popen(
+            RETIREMENT, stdin=subprocess.PIPE, cwd="/", text=True, start_new_session=True
+        )
+        self._children.append(child)
+        assert child.stdin is not None
+        with child.stdin as pipe:
+            pipe.write("".join(f"{folder}\n" for folder in folders))
 
     def _start(self, folder: Path) -> None:
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
@@ -88,6 +108,15 @@ def prepare_node(folder: Path, token: str) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(token)
     temporary.replace(folder / "token")
+
+
+def _holds_memory(folder: Path) -> bool:
+    """Whether the run directory of a node is still there, outside of its folder."""
+    try:
+        run_dir = Path(json.loads((folder / "state.json").read_text())["run_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return run_dir.is_absolute() and run_dir.is_dir() and not run_dir.is_relative_to(folder)
 
 
 def _note_process(path: Path, pid: int) -> None:

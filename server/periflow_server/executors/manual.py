@@ -18,3 +18,6 @@ class ManualExecutor:
 
     def stop(self, gang: Iterable[Path], *, keep_training: bool = False) -> None:
         """Nothing."""
+
+    def clear(self, gang: Iterable[Path]) -> None:
+        """Nothing."""

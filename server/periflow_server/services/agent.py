@@ -162,6 +162,7 @@ def finish(session: Session, identity: AttemptIdentity, body: m.AgentFinish) -> 
     if left_early and job.status == "stopping":
         outcome = "stopped"
     node.outcome, node.exit_code = outcome, body.exit_code
+    attempt.finished_early |= body.finished_early
     if len(nodes_of(session, attempt.id)) > 1:
         gang.finish_node(session, job, attempt, node, body)
     elif outcome == "lost":

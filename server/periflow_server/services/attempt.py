@@ -80,17 +80,20 @@ def notice(
 
 
 def succeed(session: Session, job: Job, attempt: Attempt) -> None:
-    """The command exited with 0; before its last step that is a failure."""
-    if job.total_steps and job.step is not None and job.step < job.total_steps:
-        fail(session, job, attempt, f"exited at step {job.step} of {job.total_steps}", 0)
+    """The command exited with 0; before its last step that is a failure, unless it was meant."""
+    step, total = job.step or 0, job.total_steps
+    where = f"step {step} of {total}" if total else f"step {step}"
+    if total and job.step is not None and step < total and not attempt.finished_early:
+        fail(session, job, attempt, f"exited at {where}", 0)
         return
-    _end(session, attempt, "success", None, 0)
-    _end_job(job, "success", None, 0)
-    message = "The command exited with code 0."
+    is_early = attempt.finished_early and not (total and step >= total)
+    reason = f"finished early at {where}" if is_early else None
+    _end(session, attempt, "success", reason, 0)
+    _end_job(job, "success", reason, 0)
+    message = "The command exited with code 0"
     if job.step is not None:
-        of_total = f" of {job.total_steps}" if job.total_steps else ""
-        message = f"The command exited with code 0 after step {job.step}{of_total}."
-    add_event(session, job.id, "success", message, attempt=attempt.number)
+        message = f"{message} after {where}{': it finished early' if is_early else ''}"
+    add_event(session, job.id, "success", f"{message}.", attempt=attempt.number)
 
 
 def fail(

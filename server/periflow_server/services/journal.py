@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from periflow_sdk.errors import ConflictError
 from periflow_server.db import metric as db
@@ -20,6 +20,13 @@ from periflow_server.services.token import AttemptIdentity
 LARGEST_CHUNK = 4096
 CLOSED_CHUNK = 512
 """A chunk with so many points grows no more: slow series rewrite little, fast ones fill chunks."""
+
+
+class _Writer(NamedTuple):
+    """Who writes points of a rank: a process of an attempt. A chunk has points of one of them."""
+
+    attempt: int
+    process: int
 
 
 def store(
@@ -49,7 +56,11 @@ def store(
     if accepted.offset != offset:
         raise offset_mismatch(accepted.offset)
     accepted.offset = offset + size
-    _append(session, job.id, rank, attempt.number, batch)
+    if batch.begins_at is not None:
+        accepted.first_step = batch.begins_at
+        session.flush()
+    writer = _Writer(attempt.number, db.process_of(session, attempt.id, rank, segment))
+    _append(session, job.id, rank, writer, batch)
     _note_records(session, job, attempt, batch)
     return accepted.offset
 
@@ -78,7 +89,7 @@ def _note_records(session: Session, job: Job, attempt: Attempt, batch: Batch) ->
         attempt.unreadable_lines += batch.unreadable
 
 
-def _append(session: Session, job_id: str, rank: int, attempt: int, batch: Batch) -> None:
+def _append(session: Session, job_id: str, rank: int, writer: _Writer, batch: Batch) -> None:
     if not batch.series:
         return
     known = {(one.name, one.kind): one for one in db.series_of(session, job_id, rank=rank)}
@@ -95,18 +106,22 @@ def _append(session: Session, job_id: str, rank: int, attempt: int, batch: Batch
     growing = db.open_chunks(session, [series for series, _ in touched])
     newest: list[tuple[MetricSeries, MetricChunk | None]] = []
     for series, points in touched:
-        newest.append((series, _extend(session, series, growing.get(series.id), attempt, points)))
+        newest.append((series, _extend(session, series, growing.get(series.id), writer, points)))
     session.flush()
     for series, chunk in newest:
         series.open_chunk_id = chunk.id if chunk else None
 
 
 def _extend(
-    session: Session, series: MetricSeries, tail: MetricChunk | None, attempt: int, points: Points
+    session: Session,
+    series: MetricSeries,
+    tail: MetricChunk | None,
+    writer: _Writer,
+    points: Points,
 ) -> MetricChunk | None:
     """Append points to a series; the chunk that still grows after that, if any."""
     kind: Kind = "text" if series.kind == "text" else "number"
-    if tail is not None and tail.attempt == attempt:
+    if tail is not None and (tail.attempt, tail.process) == writer:
         whole = unpack(kind, tail.steps, tail.times, tail.values)
         whole.extend(points)
     else:
@@ -114,10 +129,14 @@ def _extend(
     last: MetricChunk | None = None
     for start in range(0, len(whole), LARGEST_CHUNK):
         piece = whole.slice(start, start + LARGEST_CHUNK)
-        last = tail if start == 0 and tail else MetricChunk(series_id=series.id, attempt=attempt)
+        last = tail if start == 0 and tail else _new_chunk(series, writer)
         _fill(last, kind, piece)
         session.add(last)
     return last if last is not None and last.extremes is None else None
+
+
+def _new_chunk(series: MetricSeries, writer: _Writer) -> MetricChunk:
+    return MetricChunk(series_id=series.id, attempt=writer.attempt, process=writer.process)
 
 
 def _fill(chunk: MetricChunk, kind: Kind, points: Points) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
@@ -24,6 +25,8 @@ from periflow_server.services.points import (
     unpack_together,
 )
 
+_Writer = tuple[int, int]  # the number of an attempt, and of a process of a rank in it
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -40,11 +43,11 @@ def names(session: Session, job_id: str, *, system: bool = False) -> list[m.Metr
         system: Include what the agents measured (rank -1 - n for node n).
     """
     found: dict[tuple[str, str], m.MetricName] = {}
-    restarts = {one.number: one.first_step for one in attempts_of(session, job_id)}
+    restarts = _Restarts(session, job_id)
     for series in db.series_of(session, job_id):
         if series.rank < 0 and not system:
             continue
-        count = _count(session, series, restarts)
+        count = _count(session, series, restarts.of_rank(series.rank))
         known = found.get((series.name, series.kind))
         if known is not None:
             known.ranks.append(series.rank)
@@ -87,7 +90,7 @@ def series(
             hint="Run `pf job metrics list`.",
         )
     row = rows[0]
-    restarts = {one.number: one.first_step for one in attempts_of(session, job_id)}
+    restarts = _Restarts(session, job_id).of_rank(rank)
     parts = _visible(db.chunk_heads(session, row.id, extremes=max_points is not None), restarts)
     if last is not None:
         parts = _last_parts(parts, last)
@@ -132,29 +135,55 @@ def mean(
     return points if max_points is None else downsample(points, max_points)
 
 
-def _count(session: Session, row: MetricSeries, restarts: dict[int, int | None]) -> int:
+def _count(session: Session, row: MetricSeries, restarts: dict[_Writer, int]) -> int:
     """How many points of a series are shown."""
     parts = _visible(db.chunk_heads(session, row.id), restarts)
     uncut = sum(part.head.size for part in parts if part.cut is None)
     return uncut + len(_whole(session, row, [part for part in parts if part.cut is not None]))
 
 
-def _visible(heads: list[ChunkHead], restarts: dict[int, int | None]) -> list[_Part]:
-    """The chunks that are shown: from where a later attempt begins, an older one is not.
+def _visible(heads: list[ChunkHead], restarts: dict[_Writer, int]) -> list[_Part]:
+    """The chunks that are shown: from where a later process begins, what came before it is not.
 
     Args:
         heads: The chunks, by attempt and then as they came.
-        restarts: The first step each attempt finished, if it has finished any.
+        restarts: From which step on a process, or an attempt, does again what came before it.
     """
     shown: list[_Part] = []
     cut: int | None = None
-    for attempt in sorted({head.attempt for head in heads} | restarts.keys(), reverse=True):
-        own = [head for head in heads if head.attempt == attempt]
+    for writer in sorted({_writer(head) for head in heads} | restarts.keys(), reverse=True):
+        own = [head for head in heads if _writer(head) == writer]
         shown[:0] = _before(own, cut)
         begins = [head.min_step for head in own]
-        begins += [step for step in (restarts.get(attempt), cut) if step is not None]
+        begins += [step for step in (restarts.get(writer), cut) if step is not None]
         cut = min(begins, default=None)
     return shown
+
+
+class _Restarts:
+    """Where attempts, and the processes that launchers start again within them, begin anew."""
+
+    def __init__(self, session: Session, job_id: str) -> None:
+        attempts = attempts_of(session, job_id)
+        self._attempts = {
+            (one.number, 0): one.first_step for one in attempts if one.first_step is not None
+        }
+        self._starts = db.starts_of(session, job_id)
+
+    def of_rank(self, rank: int) -> dict[_Writer, int]:
+        """From which step on each of them does again what came before; see _visible()."""
+        found = dict(self._attempts)
+        processes: Counter[int] = Counter()
+        for start in self._starts:
+            if start.rank == rank:
+                processes[start.attempt] += 1
+                if processes[start.attempt] > 1:
+                    found[start.attempt, processes[start.attempt]] = start.first_step + 1
+        return found
+
+
+def _writer(head: ChunkHead) -> _Writer:
+    return head.attempt, head.process
 
 
 def _before(heads: Iterable[ChunkHead], cut: int | None) -> Iterator[_Part]:

@@ -20,7 +20,8 @@ class Batch:
     """The content of some journal lines.
 
     ``unreadable`` counts lines that are no record (torn, or not what a record looks like);
-    ``first_step`` and ``last_step`` are the smallest and largest finished step.
+    ``first_step`` and ``last_step`` are the smallest and largest finished step; ``begins_at`` is
+    set where a process begins: the step that was done already.
     """
 
     series: dict[tuple[str, Kind], Points] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Batch:
     first_step: int | None = None
     last_step: int | None = None
     total_steps: int | None = None
+    begins_at: int | None = None
     config: dict[str, Any] | None = None
 
 
@@ -78,6 +80,7 @@ def _add(batch: Batch, record: dict[str, Any]) -> None:
         total = record.get("total")
         if total is not None:
             batch.total_steps = _step(total)
+        batch.begins_at = _step(record["s"])
     elif kind == "config":
         config = record["config"]
         if not isinstance(config, dict):

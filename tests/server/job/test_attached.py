@@ -12,7 +12,6 @@ import pytest
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
-from periflow_server import scheduler
 from periflow_server.db.base import Database
 from periflow_server.db.schema import import_tables
 from periflow_server.scheduler import Scheduler
@@ -113,11 +112,11 @@ def test_sync_names_what_there_is_not(desk):
 
 
 def test_a_silent_attached_run_is_given_up_and_goes_on_when_it_is_back(
-    desk: Any, agent_type: Any, monkeypatch: pytest.MonkeyPatch
+    desk: Any, agent_type: Any
 ) -> None:
     asked = body()
     given = desk.api.attach_job(desk.project, asked)
-    _watch_until_lost(desk, given.job.number, monkeypatch)
+    _watch_until_lost(desk, given.job.number)
     job = desk.job(given.job.number)
     assert (job.status, job.attempts[0].status) == ("failed", "node-lost")
     assert "laptop" in (job.reason or "")
@@ -128,12 +127,11 @@ def test_a_silent_attached_run_is_given_up_and_goes_on_when_it_is_back(
     assert desk.job(given.job.number).status == "success"
 
 
-def _watch_until_lost(desk: Any, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def _watch_until_lost(desk: Any, number: int) -> None:
     """A second scheduler on the same database, with little patience."""
-    monkeypatch.setattr(scheduler, "ATTACHED_LEASE_SECONDS", 0.1)
     import_tables()
     database = Database(f"sqlite:///{desk.server.data_dir / 'periflow.db'}")
-    settings = Settings(data_dir=desk.server.data_dir, executor="none")
+    settings = Settings(data_dir=desk.server.data_dir, executor="none", attached_lease_seconds=0.1)
     watcher = Scheduler(database, Store(desk.server.data_dir / "storage"), settings)
     watch: Callable[[], None] = watcher._watch
     try:

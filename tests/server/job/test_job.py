@@ -61,6 +61,27 @@ def test_exit_with_code_0_before_the_last_step_is_a_failure(desk: Any) -> None:
     assert ended.reason == ended.attempts[0].reason == "exited at step 40 of 100"
 
 
+def test_early_end_that_was_meant_is_a_success_and_says_so(desk: Any) -> None:
+    job, agent = desk.running()
+    agent.beat(step=40, total_steps=100)
+    agent.finish("exited", 0, finished_early=True)
+    ended = desk.job(job.number)
+    assert (ended.status, ended.exit_code) == ("success", 0)
+    assert ended.reason == ended.attempts[0].reason == "finished early at step 40 of 100"
+    assert "it finished early" in ended.events[-1].message
+
+
+def test_early_end_is_none_after_the_last_step_or_with_another_exit_code(desk: Any) -> None:
+    job, agent = desk.running()
+    agent.beat(step=100, total_steps=100)
+    agent.finish("exited", 0, finished_early=True)
+    assert (desk.job(job.number).status, desk.job(job.number).reason) == ("success", None)
+    job, agent = desk.running()
+    agent.beat(step=40, total_steps=100)
+    agent.finish("exited", 1, finished_early=True)
+    assert (desk.job(job.number).status, desk.job(job.number).exit_code) == ("failed", 1)
+
+
 def test_exit_with_code_0_is_success_where_no_total_is_known(desk: Any) -> None:
     job, agent = desk.running()
     agent.beat(step=40)

@@ -100,6 +100,61 @@ def test_newer_attempt_hides_what_it_reached_again(desk: Any) -> None:
     assert counts == {"loss": 25, "val": 1}
 
 
+def begin(step: int) -> dict[str, Any]:
+    return {"t": "init", "s": step, "w": 1e9, "total": 100}
+
+
+def test_process_that_a_launcher_starts_again_hides_what_it_repeats(desk: Any) -> None:
+    job, agent = desk.running()
+    for rank in (0, 1):
+        agent.journal(begin(0), rank=rank, segment="1-10")
+        agent.metrics(range(1, 31), lambda step: 1.0, rank=rank, segment="1-10")
+    agent.journal(metric(30, val=1.0), segment="1-10")
+    agent.journal(begin(20), segment="2-20")
+    assert desk.series(job.number).steps == list(range(1, 21))
+    agent.metrics(range(21, 26), lambda step: 2.0, segment="2-20")
+    agent.journal(metric(25, loss=3.0), segment="3-20")  # a segment of the same process
+    loss = desk.series(job.number)
+    assert loss.steps == [*range(1, 26), 25]
+    assert loss.values == [1.0] * 20 + [2.0] * 5 + [3.0]
+    assert desk.series(job.number, "val").steps == []
+    assert desk.series(job.number, rank=1).steps == list(range(1, 31))
+    counts = {one.name: one.count for one in desk.api.metric_names(desk.project, job.number)}
+    assert counts["loss"] == 26 + 30
+
+
+def test_step_that_is_repeated_alone_is_shown_once(desk: Any) -> None:
+    job, agent = desk.running()
+    for segment, value in (("1-10", 1.0), ("2-20", 2.0), ("3-30", 3.0)):
+        agent.journal(begin(4), metric(5, loss=value), metric(5, loss=value), segment=segment)
+    assert desk.series(job.number).values == [3.0, 3.0]
+    assert desk.series(job.number, last=1).values == [3.0]
+
+
+def test_late_end_of_a_dead_process_hides_nothing_of_the_one_after_it(desk: Any) -> None:
+    job, agent = desk.running()
+    agent.journal(begin(0), metric(1, loss=1.0), segment="1-10")
+    agent.journal(begin(1), metric(2, loss=2.0), metric(3, loss=2.0), segment="2-20")
+    agent.journal(metric(2, loss=1.0), metric(3, loss=1.0), metric(4, loss=1.0), segment="1-10")
+    assert desk.series(job.number).steps == [1, 2, 3]
+    assert desk.series(job.number).values == [1.0, 2.0, 2.0]
+
+
+def test_newer_attempt_hides_what_every_process_of_the_one_before_reached(desk: Any) -> None:
+    job, agent = desk.running(restart={"backoff_seconds": 0})
+    agent.journal(begin(0), segment="1-10")
+    agent.metrics(range(1, 31), lambda step: 1.0, segment="1-10")
+    agent.journal(begin(20), segment="2-20")
+    agent.metrics(range(21, 41), lambda step: 2.0, segment="2-20")
+    agent.finish("lost", None)
+    second = desk.agent(job, attempt=2)
+    second.journal(begin(25), segment="3-30")
+    second.metrics(range(26, 29), lambda step: 3.0, segment="3-30")
+    loss = desk.series(job.number)
+    assert loss.steps == list(range(1, 29))
+    assert loss.values == [1.0] * 20 + [2.0] * 5 + [3.0] * 3
+
+
 def test_long_series_keeps_its_extremes_when_downsampled(desk: Any) -> None:
     job, agent = desk.running()
     count = 120_000

@@ -187,6 +187,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
+        sa.Column("finished_early", sa.Boolean(), nullable=False),
         sa.Column("restore_checkpoint_id", sa.String(), nullable=True),
         sa.Column("first_step", sa.BigInteger(), nullable=True),
         sa.Column("unreadable_lines", sa.Integer(), nullable=False),
@@ -361,6 +362,7 @@ def upgrade() -> None:
         sa.Column("rank", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("segment", sa.String(), nullable=False),
         sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("first_step", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["attempt_id"], ["attempts.id"], name=op.f("fk_journal_offsets_attempt_id")
         ),
@@ -422,6 +424,7 @@ def upgrade() -> None:
             "series_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("process", sa.Integer(), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("min_step", sa.BigInteger(), nullable=False),
         sa.Column("max_step", sa.BigInteger(), nullable=False),
