@@ -16,6 +16,9 @@ _LATE_RANKS_SECONDS = 3.0
 class Decider(Protocol):
     """Decides the emergency round of an attempt."""
 
+    def watch(self, progress: Mapping[int, RankProgress], now: float) -> None:
+        """See how fast the ranks are, while all is well."""
+
     def next(
         self,
         current: Round | None,
@@ -37,9 +40,15 @@ class Decider(Protocol):
     def may_open(self, state: State, ranks: Iterable[RankProgress], now: float) -> bool:
         """Whether a round is to be expected, while there is none."""
 
+    def conclude(self, state: State) -> bool:
+        """The command has ended: ask once more how the round stands; False: nobody is asked."""
+
 
 class NodeDecider:
     """The agent itself decides: its ranks are all there are."""
+
+    def watch(self, progress: Mapping[int, RankProgress], now: float) -> None:
+        """See Decider."""
 
     def next(
         self,
@@ -60,6 +69,10 @@ class NodeDecider:
     def may_open(self, state: State, ranks: Iterable[RankProgress], now: float) -> bool:
         """See Decider."""
         return takes_part(ranks)
+
+    def conclude(self, state: State) -> bool:
+        """See Decider."""
+        return False
 
     def _open(
         self,

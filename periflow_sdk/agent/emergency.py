@@ -92,7 +92,9 @@ class Emergency:
 
     def watch(self) -> float | None:
         """Look at the ranks while all is well; when one of them had a SIGTERM, if one had."""
-        progress = read_progress(self._run_dir).values()
+        found = read_progress(self._run_dir)
+        self._decider.watch(found, time.time())
+        progress = found.values()
         if progress:
             self._pace.note(max(rank.finished for rank in progress), time.time())
         return min((rank.noticed_at for rank in progress if rank.noticed_at), default=None)
@@ -110,6 +112,12 @@ class Emergency:
             reason = self._reason_to_end(progress, now)
             if reason is not None:
                 self._terminate(reason, now)
+
+    def conclude(self) -> None:
+        """The command has ended: learn how the round stands, for the report."""
+        is_decided = self._round is not None and self._round.phase != "open"
+        if self.is_on and not is_decided and self._decider.conclude(self._state):
+            self._advance(read_progress(self._run_dir), time.time())
 
     def _advance(self, progress: Mapping[int, RankProgress], now: float) -> None:
         """Open the round or take it a look further, and tell the ranks."""

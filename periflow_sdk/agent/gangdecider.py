@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from periflow_sdk._emergency import Round, abort
 from periflow_sdk.agent.decider import takes_part
+from periflow_sdk.agent.pace import Pace
 from periflow_sdk.agent.patience import is_superseded
 from periflow_sdk.agent.progress import RankProgress, expected_ranks, read_progress
 from periflow_sdk.agent.state import State
@@ -52,9 +53,15 @@ class GangDecider:
         self._heard: _Heard | None = None
         self._step_seconds: float | None = None
         self._trips: collections.deque[float] = collections.deque(maxlen=8)
+        self._paces: dict[int, Pace] = {}
         self._expected = (0, 0)
         self._thread: threading.Thread | None = None
         self._is_over = False
+
+    def watch(self, progress: Mapping[int, RankProgress], now: float) -> None:
+        """See Decider."""
+        for rank, words in progress.items():
+            self._paces.setdefault(rank, Pace()).note(words.finished, now)
 
     def next(
         self,
@@ -92,6 +99,16 @@ class GangDecider:
             return now < state.noticed_at + _PATIENCE * (state.deadline - state.noticed_at)
         return known
 
+    def conclude(self, state: State) -> bool:
+        """See Decider. Another node may have heard of a round that this one had no time to."""
+        try:
+            answer = self._ask(self._report(Path(state.run_dir), state.noticed_at))
+        except Exception as error:
+            _log.warning("%s; how the round stands is not known", error)
+            return False
+        self._heard = _Heard(answer, time.time() + answer.seconds_left)
+        return True
+
     def _begin(self, state: State) -> None:
         if self._thread is None:
             self._thread = threading.Thread(
@@ -126,10 +143,13 @@ class GangDecider:
         from periflow_sdk.api.models import RoundReport
 
         progress = read_progress(run_dir)
+        self.watch(progress, time.time())
         if self._expected[0] != len(progress):
             self._expected = (len(progress), expected_ranks(progress.values()))
         return RoundReport(
-            ranks=[_words(rank) for rank in progress.values()],
+            ranks=[
+                _words(words, self._paces[rank].step_seconds()) for rank, words in progress.items()
+            ],
             expected=self._expected[1],
             notice_age_seconds=max(0.0, time.time() - noticed_at),
             step_seconds=self._step_seconds,
@@ -137,7 +157,7 @@ class GangDecider:
         )
 
 
-def _words(rank: RankProgress) -> RankReport:
+def _words(rank: RankProgress, step_seconds: float | None) -> RankReport:
     from periflow_sdk.api.models import RankReport
 
     seen = rank.seen()
@@ -149,6 +169,7 @@ def _words(rank: RankProgress) -> RankReport:
         has_begun=rank.has_begun,
         is_done=seen.is_done,
         is_alive=seen.is_alive,
+        step_seconds=step_seconds,
     )
 
 

@@ -155,6 +155,8 @@ class Supervisor:
         while True:
             end = self._training.poll()
             if end is not None or self._superseded:
+                if not self._superseded:
+                    self._emergency.conclude()
                 return end
             self._listen()
             if self._gang_ended_at is not None:

@@ -24,6 +24,7 @@ class RankReport(Body):
     has_begun: bool = True
     is_done: bool = False
     is_alive: bool = True
+    step_seconds: float | None = None
 
 
 class RoundReport(Body):

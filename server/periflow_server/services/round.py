@@ -99,6 +99,7 @@ def _ranks(node: Node) -> list[RankWords]:
             waiting=rank["waiting"],
             is_done=rank["is_done"],
             is_alive=rank["is_alive"] and node.outcome is None,
+            step_seconds=rank["step_seconds"],
         )
         for rank in (node.words or {}).get("ranks", [])
     ]
