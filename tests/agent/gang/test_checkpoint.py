@@ -127,6 +127,19 @@ def test_part_of_a_lost_node_is_handed_in_by_its_next_agent(run_pair, tmp_path):
     assert (1, "The checkpoint of step 6 is ready.") in told, job.story()
 
 
+def test_sharded_state_of_two_nodes_is_one_checkpoint(run_pair, torchrun, tmp_path):
+    torch = pytest.importorskip("torch")
+    dcp = pytest.importorskip("torch.distributed.checkpoint")
+    job = run_pair(torchrun(SAVING.with_name("sharded.py")))
+    job.wait("success")
+    (checkpoint,) = ready(job)
+    assert checkpoint.step == 1, job.story()
+    download_snapshot(job.client, job.client.project, checkpoint.snapshot_id, tmp_path / "got")
+    state = {"w": torch.zeros(6)}
+    dcp.load(state, checkpoint_id=tmp_path / "got" / "sharded")
+    assert state["w"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
 def pid_of(job, rank: int) -> int:
     (line,) = [line for line in job.log if line.startswith(f"pid of rank {rank}:")]
     return int(line.split()[-1])

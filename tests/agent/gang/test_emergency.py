@@ -96,13 +96,14 @@ def test_ranks_that_are_coupled_over_nodes_save_at_one_step(begin_coupled, ranks
     assert_all_saved_at_one_step(job, 2 * ranks)
 
 
+@pytest.mark.soak
 def test_ranks_that_are_coupled_at_the_beginning_of_a_step_save_at_one_step(begin_coupled):
     job = begin_coupled(1, "--ahead --seconds 0.02")
     preempt(job)
     assert_all_saved_at_one_step(job, 2)
 
 
-@pytest.mark.parametrize("node", [0, 1])
+@pytest.mark.parametrize("node", [0, pytest.param(1, marks=pytest.mark.soak)])
 def test_signal_to_one_agent_reaches_the_ranks_of_all_nodes(begin, node):
     job = begin(1)
     os.kill(job.node(node).read("agent.json")["pid"], signal.SIGTERM)
@@ -155,6 +156,7 @@ def test_killed_server_goes_on_with_the_round(own_server, run_on):
     assert_all_saved_at_one_step(job, 2)
 
 
+@pytest.mark.soak
 def test_killed_agent_goes_on_with_the_round(begin):
     job = begin(1, "--seconds 1.5")
     preempt(job)
@@ -205,6 +207,7 @@ def test_grace_that_is_too_short_for_one_node_leaves_all_without_a_save(begin):
     assert emergencies(job) == [] and steps_of(job) == []
 
 
+@pytest.mark.soak
 def test_node_that_is_killed_during_its_save_publishes_nothing(begin):
     job = begin(1, r1="--save-seconds 600")
     preempt(job)
