@@ -83,6 +83,17 @@ class MemoryFile:
         os.close(self._fd)
 
 
+def pending_number(path: Path) -> int | None:
+    """The number of the state in a file of whatever process, while it is still to be written."""
+    try:
+        with path.open("rb") as file:
+            header = memoryview(file.read(8 * (CONSUMED + 1))).cast("q")
+        is_pending = header[0] == MAGIC and header[FILLED] > header[CONSUMED]
+    except (OSError, IndexError, TypeError):
+        return None
+    return header[FILLED] if is_pending else None
+
+
 def free_bytes(folder: Path) -> int:
     """Bytes that a new file in this folder may take: of its file system and of memory."""
     room = os.statvfs(folder)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._memory_file import ALIGNMENT, HEADER_BYTES, MemoryFile, free_bytes
+from ._memory_file import ALIGNMENT, HEADER_BYTES, MemoryFile, free_bytes, pending_number
 
 if TYPE_CHECKING:
     from ._skeleton import Skeleton
@@ -53,6 +53,10 @@ class MemoryStage:
         finally:
             os.close(fd)
         return False
+
+    def holds(self, number: int) -> bool:
+        """Whether a state of any process of the rank is in memory yet, under this number."""
+        return any(pending_number(path) == number for path in self._folder.glob("memory-*"))
 
     def take(self, state: object, upload_id: str, target: Path, path: str) -> tuple[int, int]:
         """Copy a state and give it to the worker.

@@ -12,7 +12,8 @@ from ._checkpoints import Checkpoints
 from ._console import say
 from ._journal import Journal, LocalLog
 from ._memory_stage import WORKER_LOCK, MemoryStage
-from ._resume import Candidate, newest_whole, restored_candidate
+from ._restart import Choice, resume_point
+from ._resume import Candidate, newest_whole
 from ._session import Session
 from ._staging import CheckpointFolder
 from .environment import (
@@ -56,12 +57,21 @@ def open_session(
 def _open_in_job(
     environment: JobEnvironment, total_steps: int, config: str | None, mode: str
 ) -> Session:
-    rank, first_step = environment.rank, environment.processed_steps
+    is_attached = mode == "attached"
+    # An attached run has notes beside its checkpoints, as a local one.
+    resumed = Choice(None, environment.processed_steps)
+    if not is_attached:
+        resumed = resume_point(environment)
+    rank, first_step = environment.rank, resumed.step
     folder = environment.run_dir / f"rank-{rank}"
     journal = Journal(folder, rank)
     journal.init(first_step, total_steps, environment)
     if config is not None:
         journal.config(first_step, config)
+    if is_attached:
+        checkpoints = _attached_checkpoints(environment, journal)
+    else:
+        checkpoints = _job_checkpoints(environment, journal, resumed.candidate)
     from ._notice import Notice
 
     notice = None
@@ -69,16 +79,14 @@ def _open_in_job(
         progress = control_words.shared_words(str(folder / "progress"))
         control = control_words.shared_words(str(folder / "control"))
         # Beside an attached run nobody decides on emergency saves: a SIGTERM is what it was.
-        notice = Notice(progress, control) if mode == "job" else None
+        notice = None if is_attached else Notice(progress, control)
     except OSError as error:
         say(f"progress is not reported ({error.strerror}); training goes on.")
         progress, control = control_words.private_words(), control_words.private_words()
     return Session(
         mode=mode,
         log=journal,
-        checkpoints=(_attached_checkpoints if mode == "attached" else _job_checkpoints)(
-            environment, journal
-        ),
+        checkpoints=checkpoints,
         progress=progress,
         control=control,
         rank=rank,
@@ -116,17 +124,18 @@ def find_latest_checkpoint() -> Path | None:
     """The checkpoint to resume from, before a run has started."""
     environment = job_environment()
     if environment is not None:
-        restored = _restored(environment)
-        whole = newest_whole([restored] if restored else [])
+        resumed = resume_point(environment).candidate
+        whole = newest_whole([resumed] if resumed else [])
         return whole.path if whole else None
     found = _local_checkpoints(process_rank()).latest()
     return found[0] if found else None
 
 
-def _job_checkpoints(environment: JobEnvironment, journal: Journal) -> Checkpoints:
-    restored = _restored(environment)
+def _job_checkpoints(
+    environment: JobEnvironment, journal: Journal, resumed: Candidate | None
+) -> Checkpoints:
     directory = environment.checkpoint_dir
-    folder = CheckpointFolder(directory, is_restored=restored is not None) if directory else None
+    folder = CheckpointFolder(directory, is_restored=resumed is not None) if directory else None
     rank = environment.rank
     memory = MemoryStage(environment.run_dir / f"rank-{rank}", environment.run_dir / WORKER_LOCK)
     return Checkpoints(
@@ -134,17 +143,10 @@ def _job_checkpoints(environment: JobEnvironment, journal: Journal) -> Checkpoin
         rank=rank,
         record=journal.checkpoint,
         record_shard=journal.shard,
-        restored=restored,
+        restored=resumed,
         memory=memory,
         run_dir=environment.run_dir,
     )
-
-
-def _restored(environment: JobEnvironment) -> Candidate | None:
-    path = environment.restored_checkpoint
-    if path is None:
-        return None
-    return restored_candidate(path, environment.checkpoint_dir, environment.run_dir)
 
 
 def _attached_checkpoints(environment: JobEnvironment, journal: Journal) -> Checkpoints:

@@ -26,12 +26,14 @@ class FileMark(NamedTuple):
 class Candidate(NamedTuple):
     """A checkpoint that may be resumed from.
 
-    ``step`` is None where the platform knows it; ``marks`` has what is known of its files.
+    ``step`` is None where the platform knows it; ``marks`` has what is known of its files,
+    ``fault`` why it cannot be used, if that is known already.
     """
 
     path: Path
     step: int | None = None
     marks: Mapping[Path, FileMark] = {}
+    fault: str | None = None
 
 
 def newest_whole(candidates: Iterable[Candidate]) -> Candidate | None:
@@ -68,6 +70,14 @@ def restored_candidate(path: Path, folder: Path | None, run_dir: Path) -> Candid
     return Candidate(path, None, {file: mark for file, mark in marks.items() if _in(file, path)})
 
 
+def mark_of(file: Path) -> FileMark | None:
+    """What a file is now; None if it is not there."""
+    try:
+        return next(iter(marks_of([file]).values()))
+    except OSError:
+        return None
+
+
 def marks_of(files: Iterable[Path]) -> dict[Path, FileMark]:
     """What files are now."""
     found = {}
@@ -84,6 +94,8 @@ def _in(file: Path, path: Path) -> bool:
 def _fault(candidate: Candidate) -> str | None:
     """Why a checkpoint cannot be used; None if it is whole as far as one can see."""
     path = candidate.path
+    if candidate.fault:
+        return candidate.fault
     if not path.exists():
         return f"{path.name} is not there any more"
     try:

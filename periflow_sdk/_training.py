@@ -259,7 +259,8 @@ def save_checkpoint(
 def latest_checkpoint() -> Path | None:
     """The checkpoint to resume from, on the local disk.
 
-    In a job: the newest one of this process, else the one that was restored for this attempt.
+    In a job: the newest one of this process; else, if a launcher has started this attempt's ranks
+    again, the newest that they left on this disk; else the one that was restored for the attempt.
     Outside a job: the newest one that save_checkpoint() wrote; asked before the first step, it
     also makes the steps go on from there, as they do in a job.
 

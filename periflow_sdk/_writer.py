@@ -38,7 +38,11 @@ def _torch_writer() -> Writer:
 
     def write(state: object, path: Path) -> None:
         try:
-            torch.save(state, path)
+            if path.stem.startswith(".") and not path.suffix:
+                with path.open("wb") as file:  # torch takes all of such a name for a suffix
+                    torch.save(state, file)
+            else:
+                torch.save(state, path)
         except RuntimeError as error:
             # torch's own writer reports a full disk as a RuntimeError with a C++ location.
             if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):

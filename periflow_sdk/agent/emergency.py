@@ -52,6 +52,7 @@ class Emergency:
         self._decided_at: float | None = None
         self._deaf_since: float | None = None
         self._done_since: float | None = None
+        self._told_by_launcher: set[int] = set()
         self._round = Round(**self._state.round) if self._state.round else None
 
     @property
@@ -91,13 +92,20 @@ class Emergency:
             self._training.kill()
 
     def watch(self) -> float | None:
-        """Look at the ranks while all is well; when one of them had a SIGTERM, if one had."""
+        """Look at the ranks while all is well; when one of them had a SIGTERM, if one had.
+
+        One that ranks have while another has died is no notice: so launchers end what a failure
+        leaves, before they give up or start all ranks again.
+        """
         found = read_progress(self._run_dir)
         self._decider.watch(found, time.time())
-        progress = found.values()
-        if progress:
-            self._pace.note(max(rank.finished for rank in progress), time.time())
-        return min((rank.noticed_at for rank in progress if rank.noticed_at), default=None)
+        ranks = found.values()
+        if ranks:
+            self._pace.note(max(rank.finished for rank in ranks), time.time())
+        noticed = {rank.pid: rank.noticed_at for rank in ranks if rank.noticed_at}
+        if noticed and any(rank.has_fallen() for rank in ranks):
+            self._told_by_launcher |= noticed.keys()
+        return min((noticed[pid] for pid in noticed.keys() - self._told_by_launcher), default=None)
 
     def tend(self) -> None:
         """Do what is to be done now."""

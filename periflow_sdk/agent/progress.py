@@ -68,6 +68,10 @@ class RankProgress:
         """Whether this process of the rank has started a step."""
         return self.started > self.words[word.FIRST]
 
+    def has_fallen(self) -> bool:
+        """Whether the rank is gone, without having finished and without having been told to go."""
+        return not (self.is_done or self.noticed_at or self.is_alive())
+
     def is_alive(self) -> bool:
         """Whether the process of the rank lives."""
         return _is_alive(self.words[word.PID])

@@ -22,9 +22,13 @@ SECONDS = 30.0
 ENDED = ("success", "failed", "stopped")
 
 
-def until(condition: Callable[[], Any], explain: Callable[[], str] = lambda: "timed out") -> Any:
+def until(
+    condition: Callable[[], Any],
+    explain: Callable[[], str] = lambda: "timed out",
+    seconds: float = SECONDS,
+) -> Any:
     """The first true value of the condition; fails with the explanation after a while."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(explain())
@@ -64,16 +68,16 @@ class JobRun:
         """The first true value of the condition."""
         return until(condition, explain or self.story)
 
-    def wait(self, *statuses: str) -> m.JobDetail:
+    def wait(self, *statuses: str, seconds: float = SECONDS) -> m.JobDetail:
         """The job once it has one of these statuses; any end, without a name."""
         wanted = statuses or ENDED
-        until(lambda: self.detail.status in (*wanted, *ENDED), self.story)
+        until(lambda: self.detail.status in (*wanted, *ENDED), self.story, seconds)
         detail = self.detail
         assert detail.status in wanted, self.story()
         return detail
 
-    def wait_for_line(self, text: str) -> None:
-        until(lambda: any(text in line for line in self.log), self.story)
+    def wait_for_line(self, text: str, seconds: float = SECONDS) -> None:
+        until(lambda: any(text in line for line in self.log), self.story, seconds)
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the node folder; empty where there is none."""

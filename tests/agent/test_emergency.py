@@ -228,6 +228,37 @@ def test_acknowledged_stop_counts_more_than_a_word_of_being_early(begin, client)
     assert only_attempt(job).status == "preempted", job.story()
 
 
+@pytest.mark.timeout(200)
+def test_rank_that_fails_under_torchrun_makes_no_preemption_of_what_the_others_are_sent(run, until):
+    launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2"
+    job = run(f"{launcher} {TRAINING} --raises-at 20", devices=2)
+    until(lambda: job.detail.status in ENDED, job.story, 150)  # torchrun loads torch
+    (attempt,) = job.wait("failed").attempts
+    assert (attempt.status, attempt.exit_code) == ("failed", 1), job.story()
+    assert not [e for e in job.detail.events if e.kind == "notice"]
+
+
+def test_init_in_a_job_that_has_done_all_its_steps_returns_and_says_so(run, tmp_path):
+    (tmp_path / "all.py").write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "import periflow_sdk as pf\n"
+        "pf.init(total_train_steps=3)\n"
+        "print('begins', pf.current_step(), pf.status().is_complete, pf.should_stop())\n"
+        "for step in range(pf.current_step(), 3):\n"
+        "    with pf.train_step(): pass\n"
+        "    Path(os.environ['CKPT_DIR'], 'model.txt').write_text(str(step))\n"
+        "    pf.upload_checkpoint()\n"
+        "if os.environ['PROCESSED_ITERS'] == '0':\n"
+        "    os._exit(75)\n"  # taken after the last step, before the end
+    )
+    job = run(f"exec python -u {tmp_path}/all.py", restart={"backoff_seconds": 0})
+    detail = job.wait("success")
+    assert [attempt.status for attempt in detail.attempts] == ["preempted", "success"], job.story()
+    assert job.log == ["begins 0 False False", "begins 3 True True"]
+    assert detail.attempts[1].exit_code == 0 and detail.step == detail.total_steps == 3
+
+
 def test_command_without_the_sdk_that_exits_75_is_preempted(run):
     job = run("exit 75", restart=ONCE)
     attempt = only_attempt(job)

@@ -19,6 +19,7 @@ parser.add_argument("--never-stops", action="store_true", help="saves when told,
 parser.add_argument("--leaves-before", action="store_true", help="leaves a step before the save")
 parser.add_argument("--enough", type=int, help="is done early, after this step")
 parser.add_argument("--says-early", action="store_true", help="whenever it leaves its loop")
+parser.add_argument("--raises-at", type=int, help="rank 1 fails at this step")
 parser.add_argument("--only-rank-0", action="store_true", help="the others do not save")
 parser.add_argument("--exit-code", type=int, default=0)
 args = parser.parse_args()
@@ -50,6 +51,8 @@ for step in range(pf.current_step() + 1, args.steps + 1):
     pf.metric({"value": step})
     if step == 1 or step % 100 == 0:
         print(f"rank {rank} pid {os.getpid()} at step {step}", flush=True)
+    if rank == 1 and step == args.raises_at:
+        raise RuntimeError("a rank fails")
     if step == args.enough:
         pf.finish(early=rank == 0)  # one rank's word is enough
         break

@@ -360,6 +360,7 @@ def test_a_login_that_has_ended_is_waited_for(hasty: Any) -> None:
     assert "pf job sync" in process.stderr.readline()
     words = ("login", "--username", "ada", "--password-stdin")
     hasty.pf(*words, stdin="correct horse battery")
+    hasty.wait_until(lambda: hasty.json("job", "list"))
     hasty.wait_for_job(1, "running")
     gate.touch()
     process.communicate(timeout=60)

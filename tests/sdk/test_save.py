@@ -28,6 +28,13 @@ def test_saved_state_is_read_back(run: Run) -> None:
     assert visible == ["model.pt"]
 
 
+@pytest.mark.parametrize("name", ["last", "step.10/last", "v1.5"])
+def test_name_needs_no_suffix(run: Run, name: str) -> None:
+    pf.init()
+    assert pf.save_checkpoint({"w": torch.arange(3)}, name).error is None
+    assert torch.load(run.checkpoints / name)["w"].tolist() == [0, 1, 2]
+
+
 def test_saving_again_leaves_the_staged_copy(job: Run) -> None:
     pf.init()
     first = pf.save_checkpoint({"w": torch.tensor(1)})

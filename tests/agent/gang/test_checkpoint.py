@@ -131,7 +131,7 @@ def test_sharded_state_of_two_nodes_is_one_checkpoint(run_pair, torchrun, tmp_pa
     torch = pytest.importorskip("torch")
     dcp = pytest.importorskip("torch.distributed.checkpoint")
     job = run_pair(torchrun(SAVING.with_name("sharded.py")))
-    job.wait("success")
+    job.wait("success", seconds=90)
     (checkpoint,) = ready(job)
     assert checkpoint.step == 1, job.story()
     download_snapshot(job.client, job.client.project, checkpoint.snapshot_id, tmp_path / "got")

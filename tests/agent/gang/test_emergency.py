@@ -48,7 +48,7 @@ def begin_coupled(run_pair, torchrun):
     def _begin(ranks: int, options: str = ""):
         command = torchrun(COUPLED, f"--steps 100000 {options}", ranks=ranks)
         job = run_pair(command, restart=ONCE)
-        job.wait_for_line("did 3")
+        job.wait_for_line("did 3", seconds=60)
         return job
 
     return _begin

@@ -14,7 +14,7 @@ ALL_REDUCE = Path(__file__).with_name("all_reduce.py")
 
 def test_ranks_of_two_nodes_meet_in_an_all_reduce(run_pair, torchrun):
     job = run_pair(torchrun(ALL_REDUCE))
-    detail = job.wait("success")
+    detail = job.wait("success", seconds=90)
     said = sorted(line for line in job.log if line.startswith("RANK="))
     assert said == [
         f"RANK={n} LOCAL_RANK=0 WORLD_SIZE=2 NODE_RANK={n} NUM_NODES=2 NPROC_PER_NODE=1 total=11"
@@ -26,7 +26,7 @@ def test_ranks_of_two_nodes_meet_in_an_all_reduce(run_pair, torchrun):
 
 def test_two_ranks_on_each_of_two_nodes_meet(run_pair, torchrun):
     job = run_pair(torchrun(ALL_REDUCE, ranks=2))
-    job.wait("success")
+    job.wait("success", seconds=90)
     said = [line.split() for line in sorted(job.log) if line.startswith("RANK=")]
     places = [(words[0], words[1], words[3], words[-1]) for words in said]
     assert places == [
