@@ -33,7 +33,10 @@ _SETTLE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class RankWords:
-    """The words of one rank's progress, as they were last seen."""
+    """The words of one rank's progress, as they were last seen.
+
+    ``step_seconds`` is how long this rank takes for a step, where somebody has measured it.
+    """
 
     started: int
     finished: int
@@ -41,6 +44,7 @@ class RankWords:
     waiting: int = 0
     is_done: bool = False
     is_alive: bool = True
+    step_seconds: float | None = None
 
     @classmethod
     def of(cls, progress: Sequence[int], *, is_alive: bool = True) -> RankWords:
@@ -146,7 +150,7 @@ def decide(round: Round, ranks: Sequence[RankWords], now: float) -> Decision:
         return Decision("abort", replace(round, phase="aborted", reason=reason))
     if any(_is_beyond(rank, round.step) for rank in ranks):
         return _raise(round, ranks)
-    if len(ranks) >= round.world_size and all(_is_ready(rank, round) for rank in ranks):
+    if len(ranks) >= round.world_size and all(_is_ready(rank, round, now) for rank in ranks):
         return Decision("commit", replace(round, phase="committed"))
     if not _is_stalled(round.step, ranks):
         return Decision("wait", replace(round, stalled_since=None))
@@ -177,13 +181,16 @@ def _is_beyond(rank: RankWords, step: int) -> bool:
     return rank.acknowledged != step and (rank.started > step or rank.acknowledged == -step)
 
 
-def _is_ready(rank: RankWords, round: Round) -> bool:
+def _is_ready(rank: RankWords, round: Round, now: float) -> bool:
     """It has agreed, and is so near that it will be there in time.
 
     Coupled ranks are near from the beginning. One that lags far behind may be late for the
-    deadline: then none shall save, rather than the quick ones alone.
+    deadline: then none shall save, rather than the quick ones alone. Where the way to the ranks is
+    long, the margin is many steps of the quickest one; of a slow one they may take too long.
     """
-    return rank.acknowledged == round.step <= rank.started + round.margin_steps + 1
+    seconds = (round.step - rank.started) * (rank.step_seconds or 0.0)
+    is_in_time = seconds <= (round.deadline - now) / 2
+    return is_in_time and rank.acknowledged == round.step <= rank.started + round.margin_steps + 1
 
 
 def _is_stalled(step: int, ranks: Sequence[RankWords]) -> bool:

@@ -98,13 +98,18 @@ def attach_environment(variables: Mapping[str, str] | None = None) -> AttachEnvi
 
 
 def process_rank(variables: Mapping[str, str] | None = None) -> int:
-    """The rank of this process: RANK, else what an initialized torch.distributed says, else 0."""
+    """The rank of this process: RANK, else what an initialized torch.distributed says.
+
+    Else it is the only one of its node, and has the first of the node's ranks (0 without a job).
+    """
     env = os.environ if variables is None else variables
     if env.get("RANK"):
         return _integer(env.get("RANK"), 0)
     distributed = getattr(sys.modules.get("torch"), "distributed", None)
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_rank())
+    if env.get("PERIFLOW_ENABLED") == "1":
+        return _integer(env.get("NODE_RANK"), 0) * _integer(env.get("NPROC_PER_NODE"), 1)
     return 0
 
 

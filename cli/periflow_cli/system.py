@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from periflow_cli.connection import Connection
     from periflow_cli.output import Output
     from periflow_cli.section import Section
-    from periflow_sdk.api.models import GitState, JobDetail, NodeSystem
+    from periflow_sdk.api.models import GitState, JobDetail, NodeState, NodeSystem
 
 _MEMORY, _CPU = "system/memory_bytes", "system/cpu_percent"
 
@@ -26,6 +26,8 @@ def show_system(output: Output, connection: Connection, job: JobDetail) -> None:
     sections: list[Section] = []
     for node in system.nodes:
         pairs = [*_machine(node), *_measured(connection, job, node.node)]
+        if len(job.nodes) > 1:
+            pairs += _state(job.nodes[node.node])
         sections.append(Fields(f"Node {node.node} of attempt {system.attempt}", pairs))
         if node.packages:
             lines = [f"{name}=={version}" for name, version in node.packages.items()]
@@ -44,6 +46,19 @@ def _machine(node: NodeSystem) -> list[tuple[str, str]]:
         ("Memory", size_text(node.memory_bytes)),
         ("GPU", gpus or "-"),
         ("Python", node.python or "-"),
+    ]
+
+
+def _state(node: NodeState) -> list[tuple[str, str]]:
+    """Which of several nodes it is, and how it does."""
+    from periflow_cli.moment import local_time
+
+    heard = local_time(node.heartbeat_at) if node.heartbeat_at else "-"
+    return [
+        ("Address", node.address or "-"),
+        ("Devices", ", ".join(map(str, node.devices)) or "-"),
+        ("State", node.outcome or node.phase or "-"),
+        ("Last heard of", heard),
     ]
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{32}")
 MARK, INIT_MARK = b'"checkpoint"', b'"t":"init"'
 Verdict = Literal["open", "whole", "torn"]
+EVERY_STEP = 2**62
+_COUNTED = 100
+_KEPT_FIELDS = ("generation", "number", "snapshot_id", "failure")
 
 
 @dataclass
@@ -55,12 +58,19 @@ class Part:
 
 @dataclass
 class Gathering:
-    """The parts of one checkpoint, as they come in."""
+    """The parts of one checkpoint, as they come in.
+
+    ``number`` counts those of the same step, save type and generation. Where there are several
+    nodes, ``snapshot_id`` is what this one has handed in, ``failure`` why it has nothing to.
+    """
 
     step: int
     save_type: SaveType
     parts: list[Part] = field(default_factory=list)
     generation: int = 0
+    number: int = 0
+    snapshot_id: str = ""
+    failure: str = ""
 
     @property
     def upload_id(self) -> str:
@@ -92,13 +102,21 @@ class Gathering:
         return not all(part.is_written or part.failure for part in self.parts)
 
     @property
-    def lack(self) -> str:
-        """Why it can't be published though nothing more comes; empty if it can."""
+    def fault(self) -> str:
+        """What went wrong with a part that was announced; empty if nothing did."""
         for part in self.parts:
             if part.failure:
                 return f"rank {part.rank} could not write its part of {part.folder}: {part.failure}"
             if not part.is_written:
                 return f"the training ended before rank {part.rank} had written {part.folder}"
+        return ""
+
+    @property
+    def lack(self) -> str:
+        """Why it can't be published though nothing more comes; empty if it can."""
+        if self.fault:
+            return self.fault
+        for part in self.parts:
             if part.ranks > sum(other.folder == part.folder for other in self.parts):
                 return f"not all of {part.ranks} ranks have a part of {part.folder}"
         return ""
@@ -117,6 +135,8 @@ class Ledger:
         pids: The processes of each rank (as text, for JSON), in the order they started.
         reached: For each ``rank/generation`` the last step of any of its records.
         expected_ranks: How many ranks the launcher said that it starts here; 0 if it did not.
+        counts: How many checkpoints there were of each ``generation/step/save type``.
+        is_gang: Other nodes have parts, too.
     """
 
     gatherings: list[Gathering] = field(default_factory=list)
@@ -125,6 +145,8 @@ class Ledger:
     reached: dict[str, int] = field(default_factory=dict)
     expected_ranks: int = 0
     kept: list[Gathering] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    is_gang: bool = False
 
     def read(self, rank: int, lines: bytes, pid: int = 0) -> None:
         """Take the checkpoint records out of whole journal lines of a rank.
@@ -173,7 +195,39 @@ class Ledger:
         is_left = ended and not ended_well
         if is_left and not all(gathering.has_part_of(rank) for rank in waiting):
             return "torn"
-        return "torn" if gathering.lack else "whole"
+        lack = gathering.fault if self.is_gang else gathering.lack
+        return "torn" if lack else "whole"
+
+    def passed(
+        self,
+        generation: int,
+        progress: Mapping[int, RankProgress],
+        *,
+        ended: bool,
+        ended_well: bool,
+    ) -> tuple[int, bool]:
+        """The last step that every rank here has left behind in a generation (-1: none).
+
+        And whether that remains so. Arguments as those of ``verdict``.
+        """
+        if not ended and len(progress) < max(self.expected_ranks, 1):
+            return -1, False
+        step, is_over = EVERY_STEP, False
+        for rank, words in progress.items():
+            now = self._generation_now(rank, words.pid)
+            if now > generation:
+                step = min(step, self.reached.get(f"{rank}/{generation}", 0) - 1)
+                is_over = True
+            elif now < generation:  # its parts go by another number: nothing is known to be passed
+                step, is_over = -1, is_over or ended
+            elif not words.is_done and not ended_well:
+                step, is_over = min(step, words.started - 1), is_over or ended
+        return step, is_over
+
+    @property
+    def generations(self) -> range:
+        """All that ranks have begun here."""
+        return range(max((len(pids) for pids in self.pids.values()), default=1))
 
     def why_torn(
         self,
@@ -187,7 +241,7 @@ class Ledger:
         step = gathering.step
         return (
             self._absence(gathering, progress, ended=ended, ended_well=ended_well)
-            or gathering.lack
+            or (gathering.fault if self.is_gang else gathering.lack)
             or f"the training ended before every rank had passed step {step}; a part may be missing"
         )
 
@@ -306,7 +360,12 @@ class Ledger:
                 gathering.parts.append(part)
                 return
         step, save_type, generation = key
-        self.gatherings.append(Gathering(step, save_type, [part], generation))
+        name = f"{generation}/{step}/{save_type}"
+        number = self.counts.pop(name, 0)
+        self.counts[name] = number + 1  # the newest last
+        for old in list(self.counts)[:-_COUNTED]:
+            del self.counts[old]
+        self.gatherings.append(Gathering(step, save_type, [part], generation, number))
 
     def keep(self, gathering: Gathering) -> None:
         """Remember one that could not be sent."""
@@ -333,6 +392,7 @@ class Ledger:
             pids=document.get("pids", {}),
             reached=document.get("reached", {}),
             expected_ranks=int(document.get("expected_ranks", 0)),
+            counts=document.get("counts", {}),
         )
 
 
@@ -349,4 +409,5 @@ def _gatherings(items: list[dict[str, Any]]) -> Iterator[Gathering]:
     for item in items:
         parts = [Part(**part) for part in item["parts"]]
         save_type = cast("SaveType", item["save_type"])
-        yield Gathering(item["step"], save_type, parts, item.get("generation", 0))
+        rest = {name: item[name] for name in _KEPT_FIELDS if name in item}
+        yield Gathering(item["step"], save_type, parts, **rest)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from periflow_sdk import _control as word
-from periflow_sdk._emergency import RankWords, Round, decide, open_round
+from periflow_sdk._emergency import Round
+from periflow_sdk.agent.decider import Decider
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.pace import Pace
-from periflow_sdk.agent.progress import (
-    RankProgress,
-    expected_ranks,
-    read_progress,
-    write_control,
-)
+from periflow_sdk.agent.progress import RankProgress, read_progress, write_control
 from periflow_sdk.agent.state import Notice, StateFile
 from periflow_sdk.agent.training import Training
 
 LOOK_SECONDS = 0.015
-_LATE_RANKS_SECONDS = 3.0
 _DEAF_SECONDS = 3.0
 _FAREWELL_SECONDS = 10.0
 _KILL_SECONDS = 10.0
@@ -36,6 +31,7 @@ class Emergency:
 
     Args:
         tell: Adds an event (kind, message).
+        decider: Decides the round.
     """
 
     def __init__(
@@ -44,12 +40,14 @@ class Emergency:
         memory: StateFile,
         training: Training,
         tell: Callable[[str, str], None],
+        decider: Decider,
     ) -> None:
         self._folder = folder
         self._memory = memory
         self._state = memory.state
         self._training = training
         self._tell = tell
+        self._decider = decider
         self._pace = Pace()
         self._decided_at: float | None = None
         self._deaf_since: float | None = None
@@ -99,7 +97,9 @@ class Emergency:
         One that ranks have while another has died is no notice: so launchers end what a failure
         leaves, before they give up or start all ranks again.
         """
-        ranks = read_progress(self._run_dir).values()
+        found = read_progress(self._run_dir)
+        self._decider.watch(found, time.time())
+        ranks = found.values()
         if ranks:
             self._pace.note(max(rank.finished for rank in ranks), time.time())
         noticed = {rank.pid: rank.noticed_at for rank in ranks if rank.noticed_at}
@@ -121,34 +121,27 @@ class Emergency:
             if reason is not None:
                 self._terminate(reason, now)
 
+    def conclude(self) -> None:
+        """The command has ended: learn how the round stands, for the report."""
+        is_decided = self._round is not None and self._round.phase != "open"
+        if self.is_on and not is_decided and self._decider.conclude(self._state):
+            self._advance(read_progress(self._run_dir), time.time())
+
     def _advance(self, progress: Mapping[int, RankProgress], now: float) -> None:
         """Open the round or take it a look further, and tell the ranks."""
-        current = self._round or self._open(progress, now)
+        deadline = self._state.deadline
+        current = self._decider.next(
+            self._round, self._state, progress, self._pace.step_seconds(), now
+        )
+        if self._state.deadline != deadline:
+            self._memory.save()
         if current is None:
             return
-        if current.deadline != self._state.deadline:
-            current = replace(current, deadline=self._state.deadline)
-        current = decide(current, _seen(progress), now).round
         self._keep(current)
         words = [*current.control_words(), (word.HEARTBEAT, int(now * 1000))]
         if self._state.notice == "stop":
             words.append((word.STOP, 1))
         write_control(self._run_dir, words)
-
-    def _open(self, progress: Mapping[int, RankProgress], now: float) -> Round | None:
-        """The round's beginning, once every rank is there or is no longer waited for."""
-        if not _takes_part(progress.values()):
-            return None
-        patience = min(_LATE_RANKS_SECONDS, (self._state.deadline - now) / 4)
-        is_late = now >= self._state.noticed_at + patience
-        if len(progress) < expected_ranks(progress.values()) and not is_late:
-            return None
-        return open_round(
-            _seen(progress),
-            world_size=len(progress),
-            deadline=self._state.deadline,
-            step_seconds=self._pace.step_seconds(),
-        )
 
     def _keep(self, current: Round) -> None:
         """Remember the round before the ranks hear of it."""
@@ -169,7 +162,8 @@ class Emergency:
         ranks = progress.values()
         if self._round is None:
             is_leaving = _is_leaving(ranks) and not self._lingers(ranks, now)
-            return None if _takes_part(ranks) or is_leaving else ""
+            is_coming = self._decider.may_open(self._state, ranks, now)
+            return None if is_coming or is_leaving else ""
         if self._round.phase == "open":
             return None
         if now >= self._cutoff(now):
@@ -233,15 +227,6 @@ class Emergency:
     @property
     def _run_dir(self) -> Path:
         return Path(self._state.run_dir)
-
-
-def _seen(progress: Mapping[int, RankProgress]) -> list[RankWords]:
-    return [rank.seen() for rank in progress.values()]
-
-
-def _takes_part(ranks: Iterable[RankProgress]) -> bool:
-    """Whether some rank is between its first step and its end."""
-    return any(rank.has_begun and not rank.is_done and rank.is_alive() for rank in ranks)
 
 
 def _is_leaving(ranks: Iterable[RankProgress]) -> bool:

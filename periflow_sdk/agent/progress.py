@@ -125,7 +125,9 @@ def expected_ranks(progress: Collection[RankProgress]) -> int:
     for rank in progress:
         variables = _environment(rank.words[word.PID])
         if variables.get("RANK"):
-            size = variables.get("LOCAL_WORLD_SIZE") or variables.get("WORLD_SIZE") or ""
+            size = variables.get("LOCAL_WORLD_SIZE") or ""
+            if not size and variables.get("NUM_NODES", "1") == "1":
+                size = variables.get("WORLD_SIZE") or ""
             expected = max(expected, int(size) if size.isdecimal() else 0)
     return expected
 

@@ -9,14 +9,17 @@ import threading
 import time
 from pathlib import Path
 
+from periflow_sdk import _control as word
+from periflow_sdk.agent.decider import Decider, NodeDecider
 from periflow_sdk.agent.emergency import Emergency
 from periflow_sdk.agent.ending import clean_up, finish_report
 from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
+from periflow_sdk.agent.gangdecider import GangDecider
 from periflow_sdk.agent.launch import Launcher
 from periflow_sdk.agent.observer import Observer
 from periflow_sdk.agent.patience import LeavingError, SupersededError, for_ever
-from periflow_sdk.agent.progress import read_progress
+from periflow_sdk.agent.progress import read_progress, write_control
 from periflow_sdk.agent.reporter import Reporter
 from periflow_sdk.agent.rundir import make_run_dir, remove_run_dir, retire_run_dir
 from periflow_sdk.agent.shipping import Shipper
@@ -29,6 +32,8 @@ from periflow_sdk.errors import PeriFlowError
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 _LOCK_SECONDS = 5.0
+_GANG_END_SECONDS = 5.0
+_ROUND_SECONDS = 3.0
 _Heard = tuple[Notice, float | None]
 
 
@@ -51,6 +56,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._heard: _Heard | None = None
         self._superseded = False
+        self._gang_ended_at: float | None = None
         self._signals = self._signals_taken = 0
 
     def run(self) -> int:
@@ -75,7 +81,9 @@ class Supervisor:
         run_dir = make_run_dir(assignment, self._folder)
         self._state.run_dir = str(run_dir)
         training = self._training = Training(self._folder, str(run_dir))
-        self._emergency = Emergency(self._folder, self._memory, training, self._reporter.tell)
+        self._emergency = Emergency(
+            self._folder, self._memory, training, self._reporter.tell, self._decider(assignment)
+        )
         self._grace_seconds = assignment.grace_seconds
         if not training.was_started():
             self._enter("preparing")
@@ -89,6 +97,13 @@ class Supervisor:
             end = self._watch()
             observer.stop()
         self._finish(end, run_dir)
+
+    def _decider(self, assignment: Assignment) -> Decider:
+        if assignment.num_nodes == 1:
+            return NodeDecider()
+        # Of its own: while the control plane hangs, nothing else of ours waits for it there.
+        client = self._endpoint.connect(timeout_seconds=_ROUND_SECONDS, tries=1)
+        return GangDecider(client.advance_round)
 
     def _observe(self, assignment: Assignment, run_dir: Path) -> Observer:
         shell = assignment.shell
@@ -140,9 +155,13 @@ class Supervisor:
         while True:
             end = self._training.poll()
             if end is not None or self._superseded:
+                if not self._superseded:
+                    self._emergency.conclude()
                 return end
             self._listen()
-            if self._emergency.is_on:
+            if self._gang_ended_at is not None:
+                self._end_with_gang(self._gang_ended_at)
+            elif self._emergency.is_on:
                 self._emergency.tend()
             self._worker.tend()
             self._wake.wait(self._emergency.pause_seconds or _TICK_SECONDS)
@@ -160,6 +179,8 @@ class Supervisor:
             self._hear("preempt", now)
             if self._signals > 1:
                 self._emergency.insist()
+        if self._gang_ended_at is not None:
+            return  # the signals that ranks report now are ours
         if not self._emergency.is_on and (noticed_at := self._emergency.watch()):
             self._hear("preempt", noticed_at)
 
@@ -174,8 +195,20 @@ class Supervisor:
 
     def _is_over(self) -> bool:
         return bool(
-            self._heard or self._superseded or self._signals > 0 or self._state.notice is not None
+            self._heard
+            or self._superseded
+            or self._gang_ended_at is not None
+            or self._signals > 0
+            or self._state.notice is not None
         )
+
+    def _end_with_gang(self, since: float) -> None:
+        """End the command: another node has ended badly, and nothing that is saved now counts."""
+        write_control(Path(self._state.run_dir), [(word.ABORTS, 1), (word.STOP, 1)])
+        if time.monotonic() - since > _GANG_END_SECONDS:
+            self._training.kill()
+        else:
+            self._training.terminate()
 
     def _finish(self, end: Exit | None, run_dir: Path) -> None:
         """Ship everything that is left, report the end, and tidy up."""
@@ -253,6 +286,9 @@ class Supervisor:
     def _obey(self, orders: AgentOrders) -> None:
         if orders.superseded:
             self._supersede()
+        elif orders.end:
+            self._gang_ended_at = self._gang_ended_at or time.monotonic()
+            self._wake.set()
         elif orders.stop or orders.preempt:
             self._heard = ("stop" if orders.stop else "preempt", orders.grace_seconds)
             self._wake.set()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import resource
-import signal
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periflow_sdk.agent.checkpoints import Gathering, Ledger
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
+from periflow_sdk.agent.handover import Handover, Look
 from periflow_sdk.agent.journal import segments
 from periflow_sdk.agent.kept import (
     earlier_attempts,
@@ -31,7 +28,8 @@ from periflow_sdk.agent.patience import (
     for_ever,
     is_passing,
 )
-from periflow_sdk.agent.progress import read_progress
+from periflow_sdk.agent.priority import be_humble
+from periflow_sdk.agent.progress import RankProgress, read_progress
 from periflow_sdk.agent.rundir import retire_deserted
 from periflow_sdk.agent.staged import remove_staged, staged_files, written_sizes
 from periflow_sdk.errors import CheckpointError, PeriFlowError, UnsafePathError
@@ -40,13 +38,12 @@ if TYPE_CHECKING:
     from periflow_sdk.api.client import ApiClient
 
 _log = logging.getLogger(__name__)
-NICENESS = 19
 _INTERVAL_SECONDS = 0.25
 _URGENT_SECONDS = 0.03
+_REPORT_SECONDS, _URGENT_REPORT_SECONDS = 0.5, 0.1
 _READ_BYTES = 4 * 1024 * 1024
 _TRIES = 4
 _STORE_TRIES = 30
-_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -66,6 +63,9 @@ class Worker:
         memory = read_json(folder / "worker.json") or {}
         self._offsets: dict[str, int] = memory.get("offsets", {})
         self._ledger = Ledger.from_document(memory.get("ledger", {}))
+        assignment = read_json(folder / "assignment.json") or {}
+        self._ledger.is_gang = assignment.get("num_nodes", 1) > 1
+        self._handover: Handover | None = None
         self._sends_kept: bool = memory.get("sends_kept", False)
         self._memory: MemoryWriter | None = None
         self._leases: LeaseKeeper | None = None
@@ -82,11 +82,18 @@ class Worker:
             self._settle_earlier()
         while not self._round():
             time.sleep(self._interval_seconds)
-        for gathering in list(self._ledger.kept) if self._sends_kept else ():
-            self._ledger.kept.remove(gathering)  # it comes back if it can be sent still later
-            self._settle(gathering, self._upload)
+        if self._sends_kept:
+            self._send_kept()
         self._sends_kept = False
         self._save(complete=True)
+
+    def _send_kept(self, attempt: int | None = None) -> None:
+        kept, self._ledger.kept = self._ledger.kept, []  # they come back if they cannot be sent
+        if self._ledger.is_gang:
+            self._handed_over(attempt).deliver(kept)
+            return
+        for gathering in kept:
+            self._settle(gathering, self._upload)
 
     def _prepare(self) -> None:
         """Load now, while the ranks still come to their step, what an upload needs."""
@@ -122,8 +129,12 @@ class Worker:
         """
         run_dir = Path((read_json(self._folder / "state.json") or {}).get("run_dir") or "/nowhere")
         progress = read_progress(run_dir)
-        self._serve_memory(run_dir, ended=True)
+        states = self._serve_memory(run_dir, ended=True)
         self._read_journal(run_dir)
+        if self._ledger.is_gang:
+            self._settle_rest_of_gang(progress, states)
+            self._leave_behind(run_dir)
+            return
         # Without the words of its ranks nobody knows whether a checkpoint is whole.
         whole = [
             gathering
@@ -133,6 +144,19 @@ class Worker:
         ]
         for gathering in [*self._ledger.kept, *whole]:
             self._settle(gathering, self._upload)
+        self._leave_behind(run_dir)
+
+    def _settle_rest_of_gang(
+        self, progress: Mapping[int, RankProgress], states: MemoryWriter
+    ) -> None:
+        """Hand in what a dead attempt has left here; the agents of its other nodes do so, too."""
+        number = int((read_json(self._folder / "assignment.json") or {})["attempt"])
+        self._send_kept(number)
+        if progress:  # without the words of its ranks nobody knows how far they came
+            look = Look(progress, ended=True, ended_well=self._ended_well())
+            self._handed_over().round(look, lambda each: self._is_pending(each, states), 0.0)
+
+    def _leave_behind(self, run_dir: Path) -> None:
         self._save(complete=True)
         remove_unkept(self._folder)
 
@@ -155,7 +179,12 @@ class Worker:
         progress = read_progress(run_dir)
         states = self._serve_memory(run_dir, ended=ended)
         self._read_journal(run_dir)
-        ended_well = (read_json(self._folder / "exit.json") or {}).get("exit_code") == 0
+        ended_well = self._ended_well()
+        if self._ledger.is_gang:
+            look = Look(progress, ended, ended_well)
+            pause = _URGENT_REPORT_SECONDS if self._is_urgent else _REPORT_SECONDS
+            self._handed_over().round(look, lambda each: self._is_pending(each, states), pause)
+            return ended
         for gathering in list(self._ledger.gatherings):
             verdict = self._ledger.verdict(gathering, progress, ended=ended, ended_well=ended_well)
             if verdict == "whole" and not self._is_pending(gathering, states):
@@ -164,6 +193,35 @@ class Worker:
                 why = self._ledger.why_torn(gathering, progress, ended=ended, ended_well=ended_well)
                 self._settle(gathering, _refusing(why))
         return ended
+
+    def _ended_well(self) -> bool:
+        return (read_json(self._folder / "exit.json") or {}).get("exit_code") == 0
+
+    def _handed_over(self, attempt: int | None = None) -> Handover:
+        if self._handover is None:
+            self._handover = Handover(self._ledger, self._api, self._hand_in, self._let_go, attempt)
+        return self._handover
+
+    def _hand_in(self, gathering: Gathering, why_torn: str) -> None:
+        """Upload what this node has of a checkpoint, or note why it cannot."""
+        upload = _refusing(why_torn) if why_torn else self._upload
+        try:
+            if trouble := self._measure(gathering):
+                raise trouble
+            gathering.snapshot_id = self._stubborn(lambda: upload(gathering))
+        except (PeriFlowError, OSError) as error:
+            if isinstance(error, SupersededError):
+                raise
+            _log.error("the checkpoint of step %s failed: %s", gathering.step, error)
+            gathering.failure = self._failure(gathering, error)
+        self._save()
+
+    def _let_go(self, gathering: Gathering) -> None:
+        """A checkpoint is settled: what was handed in is in the store."""
+        if gathering.snapshot_id:
+            for part in gathering.parts:
+                remove_staged(self._folder.checkpoint, part)
+        self._forget(gathering)
 
     def _serve_memory(self, run_dir: Path, *, ended: bool) -> MemoryWriter:
         if self._memory is None:
@@ -309,20 +367,6 @@ class Worker:
             "sends_kept": self._sends_kept,
         }
         write_json(self._folder / "worker.json", document)
-
-
-def be_humble(*, is_urgent: bool = False) -> None:
-    """Give way to the training, end with the supervisor, and allow for many open files.
-
-    Args:
-        is_urgent: The node will be taken: give way to nobody.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if not is_urgent:
-        os.nice(NICENESS)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _refusing(why: str) -> Callable[[Gathering], str]:

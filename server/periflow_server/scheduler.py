@@ -14,6 +14,7 @@ from periflow_server.db.attempt import (
     Attempt,
     Node,
     ended_nodes,
+    ending_attempts,
     live_nodes,
     lost_nodes,
     nodes_of,
@@ -25,7 +26,7 @@ from periflow_server.embedded import load_site
 from periflow_server.executors.local import LocalExecutor, prepare_node
 from periflow_server.executors.manual import ManualExecutor
 from periflow_server.services import attempt as attempts
-from periflow_server.services import queue
+from periflow_server.services import gang, queue
 from periflow_server.services.vm import shapes
 from periflow_server.settings import Settings
 from periflow_server.storage.store import Store
@@ -33,6 +34,8 @@ from periflow_server.storage.store import Store
 POLL_SECONDS = 0.5
 LEASE_SECONDS = 90.0
 """An agent that lives and has not been heard of for so long hangs, and is replaced."""
+ENDING_SECONDS = 60.0
+"""Nodes of an attempt that has failed on another one get so long to send what they have."""
 MOST_STARTS = 6
 """An agent that never came to run its command in so many starts does not come."""
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -76,6 +79,7 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._heard: dict[str, tuple[datetime | None, float]] = {}
         self._not_before: dict[str, float] = {}
+        self._ending: dict[str, float] = {}
         self._failures: dict[str, str] = {}
 
     def start(self) -> None:
@@ -96,6 +100,7 @@ class Scheduler:
             # Apart: a disk too full for a new attempt must not keep running ones unwatched.
             self._try(self._place)
             self._try(self._watch)
+            self._try(self._end_failed)
             self.wake.wait(POLL_SECONDS)
 
     def _end_lost(self) -> None:
@@ -152,6 +157,26 @@ class Scheduler:
         """Whether our executor looks after the agent, not another server or its own user."""
         return bool(node.folder) and node.site == self._site
 
+    def _end_failed(self) -> None:
+        """End attempts of which a node has failed, and other nodes take too long to end."""
+        with self._database.read() as session:
+            ending = {attempt.id for attempt in ending_attempts(session)}
+        now = time.monotonic()
+        self._ending = {each: self._ending.get(each, now) for each in ending}
+        for attempt_id, since in self._ending.items():
+            if now - since >= ENDING_SECONDS:
+                self._end_at_once(attempt_id)
+
+    def _end_at_once(self, attempt_id: str) -> None:
+        with self._database.write() as session:
+            nodes = nodes_of(session, attempt_id)
+            folders = [self._jobs_dir / node.folder for node in nodes if self._is_ours(node)]
+            job, attempt = self._held(session, nodes[0])
+            if attempt.status in attempts.LIVE:
+                gang.settle(session, job, attempt, at_once=True)
+        self._executor.stop(folders)
+        self.wake.set()
+
     def _lose(self, node: Node) -> None:
         with self._database.write() as session:
             job, attempt = self._held(session, node)
@@ -171,12 +196,11 @@ class Scheduler:
                 return
             lost = current.starts >= MOST_STARTS
             if lost:
-                gang = [self._jobs_dir / member.folder for member in nodes_of(session, attempt.id)]
                 self._give_up(session, job, attempt, current)
             else:
                 self._note_start(session, attempt, current, now)
         if lost:
-            self._executor.stop(gang)
+            self._executor.stop([folder])
             self.wake.set()
         else:
             self._start(folder)
@@ -189,7 +213,10 @@ class Scheduler:
 
     def _give_up(self, session: Session, job: Job, attempt: Attempt, node: Node) -> None:
         reason = f"the agent of node {node.rank} ended {MOST_STARTS} times without a word"
-        attempts.lose(session, job, attempt, "node-lost", reason)
+        if len(nodes_of(session, attempt.id)) > 1:
+            gang.lose_node(session, job, attempt, node, reason)
+        else:
+            attempts.lose(session, job, attempt, "node-lost", reason)
 
     def _note_start(self, session: Session, attempt: Attempt, node: Node, now: float) -> None:
         if node.registered_at is not None:

@@ -37,12 +37,18 @@ def until(
 
 
 class JobRun:
-    """One job on a server, and the folder of its only node."""
+    """One job on a server; ``folder`` is that of its first node in its first attempt."""
 
     def __init__(self, client: Any, data_dir: Path, job: m.Job) -> None:
         self.client = client
         self.job = job
         self.folder = data_dir / "jobs" / job.id / "1" / "0"
+
+    def node(self, rank: int, attempt: int = 1) -> JobRun:
+        """The same job, with the folder of another node."""
+        other = JobRun(self.client, self.folder, self.job)
+        other.folder = self.folder.parents[1] / str(attempt) / str(rank)
+        return other
 
     @property
     def detail(self) -> m.JobDetail:
@@ -58,16 +64,20 @@ class JobRun:
             line.text for line in self.client.job_log(self.client.project, self.job.number).lines
         ]
 
-    def wait(self, *statuses: str) -> m.JobDetail:
+    def until(self, condition: Callable[[], Any], explain: Callable[[], str] | None = None) -> Any:
+        """The first true value of the condition."""
+        return until(condition, explain or self.story)
+
+    def wait(self, *statuses: str, seconds: float = SECONDS) -> m.JobDetail:
         """The job once it has one of these statuses; any end, without a name."""
         wanted = statuses or ENDED
-        until(lambda: self.detail.status in (*wanted, *ENDED), self.story)
+        until(lambda: self.detail.status in (*wanted, *ENDED), self.story, seconds)
         detail = self.detail
         assert detail.status in wanted, self.story()
         return detail
 
-    def wait_for_line(self, text: str) -> None:
-        until(lambda: any(text in line for line in self.log), self.story)
+    def wait_for_line(self, text: str, seconds: float = SECONDS) -> None:
+        until(lambda: any(text in line for line in self.log), self.story, seconds)
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the node folder; empty where there is none."""
@@ -96,9 +106,9 @@ class JobRun:
     def story(self) -> str:
         """Everything known, for a failing test."""
         lines = [f"{e.kind}: {e.message}" for e in self.detail.events]
-        for name in ("agent.log", "output.log"):
-            path = self.folder / name
-            lines.append(f"--- {name}")
+        nodes = sorted(self.folder.parents[1].glob("*/*"))
+        for path in (node / name for node in nodes for name in ("agent.log", "output.log")):
+            lines.append(f"--- {'/'.join(path.parts[-3:])}")
             lines.append(path.read_text(errors="replace")[-4000:] if path.exists() else "(none)")
         return "\n".join(lines)
 
@@ -110,6 +120,7 @@ def submit(
     *,
     workspace: Path | None = None,
     data: m.Dataset | None = None,
+    vm: str = "local-cpu",
     devices: int = 1,
     restored: str | None = None,
     output: str = "/workspace/ckpt",
@@ -119,7 +130,7 @@ def submit(
 ) -> m.Job:
     """Create a job that runs a command with this test's Python."""
     spec: dict[str, Any] = {
-        "vm": "local-cpu",
+        "vm": vm,
         "num_devices": devices,
         "job_setting": {"docker": {"image": "python:3.11", "command": command}},
         "checkpoint": {"output_checkpoint_dir": output},

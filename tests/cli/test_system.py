@@ -51,3 +51,21 @@ def test_job_without_an_agent_yet_says_that_nothing_is_known(shell: Shell) -> No
     shown = shell.run("job", "view", waiting, "--system")
     assert (shown.returncode, shown.stdout) == (0, "")
     assert "Nothing is known yet" in shown.stderr
+
+
+def test_view_and_log_tell_two_nodes_apart(shell: Shell) -> None:
+    shell.settle()
+    file = shell.write_job(command="echo here; sleep 600", vm="local-cpu-pair", num_devices=2)
+    number = shell.json("job", "run", "-f", file)["number"]
+    deadline = time.monotonic() + 30
+    while len(shell.pf("job", "log", number).splitlines()) < 2:
+        assert time.monotonic() < deadline
+    assert sorted(shell.pf("job", "log", number).splitlines()) == ["[0] here", "[1] here"]
+    assert sorted(line["node"] for line in shell.json("job", "log", number)) == [0, 1]
+    while "Node 1 of attempt 1" not in (view := shell.pf("job", "view", number, "--system")):
+        assert time.monotonic() < deadline
+    assert "Devices\t0" in view and "Devices\t1" in view and "State\trunning" in view
+    shell.pf("job", "stop", number, "-y", "--now")
+    shell.wait_for_job(number)
+    followed = shell.pf("job", "log", "-f", number).splitlines()
+    assert {"[0] here", "[1] here"} <= set(followed)

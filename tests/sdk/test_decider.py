@@ -23,6 +23,13 @@ def test_commit_needs_every_rank() -> None:
     assert decide(ROUND, [], NOW).action == "wait"
 
 
+def test_rank_that_cannot_be_there_in_time_is_not_ready() -> None:
+    far = replace(ROUND, margin_steps=40)
+    slow = RankWords(started=1, finished=0, acknowledged=10, step_seconds=2.0)
+    assert decide(far, [AGREED, slow], NOW).action == "wait"
+    assert decide(far, [AGREED, replace(slow, step_seconds=1.0)], NOW).action == "commit"
+
+
 def test_agreement_to_an_earlier_step_does_not_count() -> None:
     earlier = replace(AGREED, acknowledged=8)
     assert decide(ROUND, [AGREED, earlier], NOW).action == "wait"

@@ -60,7 +60,8 @@ def print_log(
     if as_json:
         output.json(page.lines)
         return
-    output.text(*_texts(page.lines, timestamp=timestamp))
+    columns = _Columns(timestamp=timestamp, nodes=len(found.nodes) > 1)
+    output.text(*columns.texts(page.lines))
     if not page.lines:
         output.note(_silence(found))
     if not page.complete:
@@ -84,12 +85,16 @@ def follow_job(
     from periflow_cli.follow import Follower
 
     follower = Follower(connection, job.number, output)
+    columns = None
     try:
         for lines in follower.pages(num_records):
+            if columns is None and lines:
+                # Only now: a job that is followed from its beginning gets its nodes later.
+                columns = _Columns(timestamp=timestamp, nodes=len(follower.job().nodes) > 1)
             if as_json:
                 output.json_lines(lines)
-            else:
-                output.text(*_texts(lines, timestamp=timestamp))
+            elif columns is not None:
+                output.text(*columns.texts(lines))
         return follower.job()
     except KeyboardInterrupt:
         output.note("")
@@ -110,10 +115,21 @@ def _silence(job: JobDetail) -> str:
     return f"Job {job.number} is {job.status} and has printed nothing yet."
 
 
-def _texts(lines: Sequence[LogLine], *, timestamp: bool) -> list[str]:
-    """Lines as they were printed, each with its time before it if wanted."""
-    if not timestamp:
-        return [line.text for line in lines]
-    from periflow_cli.moment import local_time
+class _Columns:
+    """What is printed before each line: its time if wanted, its node where there are several."""
 
-    return [f"{local_time(line.time)} {line.text}" for line in lines]
+    def __init__(self, *, timestamp: bool, nodes: bool) -> None:
+        self._timestamp = timestamp
+        self._nodes = nodes
+
+    def texts(self, lines: Sequence[LogLine]) -> list[str]:
+        if not (self._timestamp or self._nodes):
+            return [line.text for line in lines]
+        from periflow_cli.moment import local_time
+
+        texts = []
+        for line in lines:
+            time = f"{local_time(line.time)} " if self._timestamp else ""
+            node = f"[{line.node}] " if self._nodes else ""
+            texts.append(f"{time}{node}{line.text}")
+        return texts

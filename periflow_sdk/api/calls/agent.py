@@ -52,6 +52,16 @@ class AgentCalls(Transport):
     def commit_checkpoint(self, upload_id: str, body: m.CheckpointCommit) -> m.Checkpoint:
         return self._post(f"agent/checkpoints/{upload_id}/commit", m.Checkpoint, body)
 
+    def report_parts(self, body: m.PartsReport) -> m.PartStates:
+        """Say what this node has of checkpoints of several nodes; what became of them."""
+        response = self._request("POST", "agent/parts", json=body.model_dump(mode="json"))
+        return m.PartStates.model_validate_json(response.content)
+
+    def advance_round(self, body: m.RoundReport) -> m.RoundAnswer:
+        """Say what this node's ranks say of an emergency round; the round as it is now."""
+        response = self._request("POST", "agent/round", json=body.model_dump(mode="json"))
+        return m.RoundAnswer.model_validate_json(response.content)
+
     def finish_attempt(self, body: m.AgentFinish) -> None:
         self._request("POST", "agent/finish", json=body.model_dump(mode="json"))
 

@@ -33,8 +33,14 @@ from periflow_sdk.api.models.agent import (
 from periflow_sdk.api.models.checkpoint import (
     Checkpoint,
     CheckpointCommit,
+    CheckpointPart,
     CheckpointStart,
     CheckpointStatus,
+    PartKey,
+    PartsReport,
+    PartState,
+    PartStates,
+    Passage,
     SaveType,
 )
 from periflow_sdk.api.models.credential import (
@@ -74,6 +80,7 @@ from periflow_sdk.api.models.job import (
     JobCreate,
     JobDetail,
     JobStatus,
+    NodeState,
     PreemptRequest,
     ShellEnvironment,
     SyncRequest,
@@ -111,6 +118,7 @@ from periflow_sdk.api.models.project import (
     ProjectMemberAdd,
     ProjectRole,
 )
+from periflow_sdk.api.models.round import RankReport, RoundAnswer, RoundReport, RoundState
 from periflow_sdk.api.models.server import ServerInfo
 from periflow_sdk.api.models.snapshot import (
     ChunkLocation,
@@ -145,6 +153,7 @@ __all__ = [
     "Body",
     "Checkpoint",
     "CheckpointCommit",
+    "CheckpointPart",
     "CheckpointStart",
     "CheckpointStatus",
     "ChunkLocation",
@@ -192,6 +201,7 @@ __all__ = [
     "MetricSeries",
     "Name",
     "NamedCredential",
+    "NodeState",
     "NodeSystem",
     "Notification",
     "NotificationCreate",
@@ -202,6 +212,11 @@ __all__ = [
     "OrganizationMember",
     "OrganizationRole",
     "OrganizationStatus",
+    "PartKey",
+    "PartState",
+    "PartStates",
+    "PartsReport",
+    "Passage",
     "Password",
     "PasswordChange",
     "PasswordResetConfirmation",
@@ -215,10 +230,14 @@ __all__ = [
     "ProjectMember",
     "ProjectMemberAdd",
     "ProjectRole",
+    "RankReport",
     "RefreshRequest",
     "Rendezvous",
     "RestorePoint",
     "RoleChange",
+    "RoundAnswer",
+    "RoundReport",
+    "RoundState",
     "S3CredentialCreate",
     "SaveType",
     "ServerInfo",

@@ -90,12 +90,14 @@ class AgentOrders(Wire):
     """What the control plane wants: go on, stop the training, or leave (superseded).
 
     ``preempt``: the node will be taken. ``grace_seconds`` is what is left until then, or until a
-    stop ends the training by force; None stands for the assignment's grace.
+    stop ends the training by force; None stands for the assignment's grace. ``end``: another node
+    of the attempt has ended badly; end the command without a save, and send what is there.
     """
 
     stop: bool = False
     superseded: bool = False
     preempt: bool = False
+    end: bool = False
     grace_seconds: float | None = None
 
 

@@ -89,6 +89,19 @@ class Attempt(Wire):
     finished_at: datetime | None = None
 
 
+class NodeState(Wire):
+    """A node of the newest attempt: where its agent is, and what was last heard of it."""
+
+    node: int
+    devices: list[int] = []
+    hostname: str | None = None
+    address: str | None = None
+    phase: str | None = None
+    outcome: str | None = None
+    exit_code: int | None = None
+    heartbeat_at: datetime | None = None
+
+
 class Job(Wire):
     """A job as `pf job list` shows it; ``step`` and ``total_steps`` are None until reported."""
 
@@ -126,6 +139,7 @@ class JobDetail(Job):
 
     spec: dict[str, Any]
     attempts: list[Attempt]
+    nodes: list[NodeState] = []
     events: list[Event]
     checkpoints: list[Checkpoint]
     log_tail: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,9 @@ class Attempt(Base):
     ``system`` is what each node's agent said of its machine, by the node's rank.
     ``noticed_at`` is when it was told that it will be preempted or stopped, ``deadline_at`` when
     its node goes, if that is known. ``finished_early``: its script was done before the last of the
-    planned steps, and said so.
+    planned steps, and said so. ``verdict`` is how it ends (``status``, ``reason``, ``exit_code``),
+    once one of its several nodes has ended badly; ``round`` is the emergency round of several nodes
+    (see ``periflow_sdk._emergency.Round``).
     """
 
     __tablename__ = "attempts"
@@ -40,6 +43,8 @@ class Attempt(Base):
     system: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     noticed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deadline_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    verdict: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    round: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -53,6 +58,9 @@ class Node(Base):
     ``starts`` counts how often the agent was started since it last ran its command. ``folder`` is
     empty where no executor started the agent: it came by itself, beside an attached run.
     ``credentials_closed_at`` is when the agent had what it needs: none are given out after it.
+    ``passed`` is what a node of several said of its ranks and their checkpoints: ``generations``
+    (generation → last step passed, and whether it remains so) and ``agreed``; ``words`` is
+    what it last said of them in an emergency round.
     """
 
     __tablename__ = "nodes"
@@ -72,6 +80,9 @@ class Node(Base):
     phase: Mapped[str | None]
     outcome: Mapped[str | None]
     exit_code: Mapped[int | None]
+    reason: Mapped[str | None]
+    passed: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    words: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     registered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     credentials_closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -81,6 +92,12 @@ def attempts_of(session: Session, job_id: str) -> list[Attempt]:
     """The attempts of a job, oldest first."""
     query = select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
     return list(session.scalars(query))
+
+
+def attempt_numbered(session: Session, job_id: str, number: int) -> Attempt | None:
+    """The attempt of this number."""
+    query = select(Attempt).where(Attempt.job_id == job_id, Attempt.number == number)
+    return session.scalars(query).first()
 
 
 def newest_attempt(session: Session, job_id: str) -> Attempt | None:
@@ -103,6 +120,11 @@ def nodes_of(session: Session, attempt_id: str) -> list[Node]:
     return list(session.scalars(query))
 
 
+def lock_attempt(session: Session, attempt_id: str) -> None:
+    """Let nobody else change the attempt until this transaction ends: its nodes speak at once."""
+    session.execute(select(Attempt.id).where(Attempt.id == attempt_id).with_for_update())
+
+
 def node_ranked(session: Session, attempt_id: str, rank: int) -> Node | None:
     """One node of an attempt."""
     query = select(Node).where(Node.attempt_id == attempt_id, Node.rank == rank)
@@ -114,6 +136,12 @@ def live_nodes(session: Session) -> list[tuple[Node, Attempt]]:
     query = select(Node, Attempt).join(Attempt, Attempt.id == Node.attempt_id)
     query = query.where(Attempt.status.in_(LIVE), Node.outcome.is_(None))
     return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def ending_attempts(session: Session) -> list[Attempt]:
+    """The attempts that end because one of their nodes has ended badly."""
+    query = select(Attempt).where(Attempt.status.in_(LIVE), Attempt.verdict.is_not(None))
+    return list(session.scalars(query))
 
 
 def lost_nodes(session: Session, site: str) -> list[Node]:
@@ -129,12 +157,12 @@ def ended_nodes(session: Session, site: str) -> list[Node]:
     return list(session.scalars(query))
 
 
-def busy_devices(session: Session, vm: str) -> set[int]:
-    """Indices of the devices of a VM type that live attempts hold."""
+def busy_devices(session: Session, vms: Collection[str]) -> set[int]:
+    """Indices of the devices that live attempts on these VM types hold."""
     query = (
         select(Node.devices)
         .join(Attempt, Attempt.id == Node.attempt_id)
         .join(Job, Job.id == Attempt.job_id)
-        .where(Attempt.status.in_(LIVE), Job.vm == vm)
+        .where(Attempt.status.in_(LIVE), Job.vm.in_(vms))
     )
     return {device for devices in session.scalars(query) for device in devices}

@@ -11,6 +11,7 @@ from periflow_server.db.base import Session, claim
 from periflow_server.db.checkpoint import Checkpoint
 from periflow_server.db.dataset import Dataset
 from periflow_server.db.job import Job
+from periflow_server.db.part import CheckpointPart
 from periflow_server.db.snapshot import Snapshot, SnapshotChunk
 
 
@@ -57,8 +58,15 @@ def _unused(session: Session, older_than: datetime) -> list[tuple[str, str]]:
             (Checkpoint, Checkpoint.snapshot_id),
         )
     ]
+    to_be_joined = exists().where(
+        CheckpointPart.project_id == Snapshot.project_id,
+        CheckpointPart.snapshot_id == Snapshot.id,
+        CheckpointPart.checkpoint_id == Checkpoint.id,
+        Checkpoint.job_id == Job.id,
+        Job.status.not_in(TERMINAL_STATUSES),
+    )
     query = select(Snapshot.project_id, Snapshot.id).where(
-        Snapshot.created_at < older_than, *(~each for each in named)
+        Snapshot.created_at < older_than, *(~each for each in (*named, to_be_joined))
     )
     read = _read_by_jobs(session)
     return [

@@ -10,13 +10,23 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import InvalidRequestError
 from periflow_server.routes.dependencies import (
     CurrentAttempt,
+    CurrentSettings,
     CurrentStore,
     CurrentVault,
     Db,
     RawBody,
 )
 from periflow_server.services import agent as service
-from periflow_server.services import attached, checkpoint, job_credential, journal, log, record
+from periflow_server.services import (
+    attached,
+    checkpoint,
+    job_credential,
+    journal,
+    log,
+    part,
+    record,
+    round,
+)
 
 router = APIRouter(prefix="/agent", tags=["agent"])
 
@@ -123,6 +133,30 @@ def commit_checkpoint(
     """Publish a checkpoint, or say that it failed."""
     with database.write() as session:
         return checkpoint.commit(session, identity, upload_id, body)
+
+
+@router.post("/parts")
+def report_parts(
+    identity: CurrentAttempt,
+    body: m.PartsReport,
+    database: Db,
+    store: CurrentStore,
+    settings: CurrentSettings,
+) -> m.PartStates:
+    """Say what a node of several has of checkpoints; those that are whole are joined."""
+    with database.write() as session:
+        whole = part.store(session, identity, body)
+    for checkpoint_id in whole:
+        part.join(database, store, settings, checkpoint_id)
+    with database.read() as session:
+        return part.states(session, identity, body)
+
+
+@router.post("/round")
+def advance_round(identity: CurrentAttempt, body: m.RoundReport, database: Db) -> m.RoundAnswer:
+    """Say what the ranks of a node of several say while a notice is on; the round as it is."""
+    with database.write() as session:
+        return round.advance(session, identity, body)
 
 
 @router.post("/finish", status_code=204)

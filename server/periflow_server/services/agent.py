@@ -12,6 +12,7 @@ from periflow_server.db.checkpoint import Checkpoint, ready_of
 from periflow_server.db.event import add_event, find_event
 from periflow_server.db.job import Job
 from periflow_server.services import attempt as attempts
+from periflow_server.services import gang
 from periflow_server.services.token import AttemptIdentity
 
 _MOST_OLDER = 20
@@ -81,12 +82,12 @@ def register(session: Session, identity: AttemptIdentity, body: m.AgentRegister)
     node.port, node.pid = body.port, body.pid
     node.registered_at = node.registered_at or utcnow()
     node.heartbeat_at = utcnow()
-    gang = nodes_of(session, attempt.id)
-    if any(member.registered_at is None for member in gang):
+    members = nodes_of(session, attempt.id)
+    if any(member.registered_at is None for member in members):
         return m.Rendezvous(ready=False)
     attempts.prepare(session, job, attempt)
     return m.Rendezvous(
-        ready=True, master_addr=gang[0].address or "", master_port=gang[0].port or 0
+        ready=True, master_addr=members[0].address or "", master_port=members[0].port or 0
     )
 
 
@@ -120,6 +121,7 @@ def _orders(job: Job, attempt: Attempt) -> m.AgentOrders:
     return m.AgentOrders(
         stop=is_stopping,
         preempt=attempt.noticed_at is not None and not is_stopping,
+        end=attempt.verdict is not None,
         grace_seconds=left,
     )
 
@@ -150,7 +152,7 @@ def report(session: Session, identity: AttemptIdentity, body: m.AgentEvent) -> N
 
 
 def finish(session: Session, identity: AttemptIdentity, body: m.AgentFinish) -> None:
-    """A node's command has ended; the attempt ends with its last node, or with the first bad one.
+    """A node's command has ended, and the attempt with it; of several nodes see :mod:`.gang`.
 
     A node that was told to stop and then left with an error, or as in a preemption, was stopped.
     """
@@ -161,7 +163,9 @@ def finish(session: Session, identity: AttemptIdentity, body: m.AgentFinish) -> 
         outcome = "stopped"
     node.outcome, node.exit_code = outcome, body.exit_code
     attempt.finished_early |= body.finished_early
-    if outcome == "lost":
+    if len(nodes_of(session, attempt.id)) > 1:
+        gang.finish_node(session, job, attempt, node, body)
+    elif outcome == "lost":
         attempts.lose(session, job, attempt, "node-lost", body.reason or "its node was lost")
     elif outcome == "preempted":
         reason = (body.reason or "its node was taken").rstrip(".")
@@ -169,17 +173,8 @@ def finish(session: Session, identity: AttemptIdentity, body: m.AgentFinish) -> 
     elif outcome == "error" or (outcome == "exited" and body.exit_code != 0):
         job.log_tail = [line[:4096] for line in body.log_tail[-attempts.LOG_TAIL_LINES :]]
         attempts.fail(session, job, attempt, _reason(body), body.exit_code)
-    else:
-        _finish_gang(session, job, attempt)
-
-
-def _finish_gang(session: Session, job: Job, attempt: Attempt) -> None:
-    gang = nodes_of(session, attempt.id)
-    if any(member.outcome is None for member in gang):
-        return
-    stopped = [member for member in gang if member.outcome == "stopped"]
-    if stopped:
-        attempts.stop(session, job, attempt, stopped[0].exit_code)
+    elif outcome == "stopped":
+        attempts.stop(session, job, attempt, body.exit_code)
     else:
         attempts.succeed(session, job, attempt)
 

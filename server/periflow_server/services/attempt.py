@@ -9,7 +9,13 @@ from typing import Literal
 from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.errors import ConflictError
 from periflow_server.db.attempt import LIVE as LIVE
-from periflow_server.db.attempt import Attempt, Node, node_ranked, noticed_preemptions
+from periflow_server.db.attempt import (
+    Attempt,
+    Node,
+    node_ranked,
+    nodes_of,
+    noticed_preemptions,
+)
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
@@ -52,6 +58,8 @@ def prepare(session: Session, job: Job, attempt: Attempt) -> None:
     attempt.started_at = utcnow()
     job.started_at = job.started_at or attempt.started_at
     message = "The agent is up; it fetches the workspace and the data."
+    if len(nodes_of(session, attempt.id)) > 1:
+        message = "The first agents are up; they fetch the workspace and the data."
     _enter(session, job, attempt, "preparing", message)
 
 

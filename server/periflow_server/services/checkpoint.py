@@ -51,13 +51,13 @@ def commit(
     if checkpoint is None:
         raise NotFoundError("This checkpoint was never announced.", code="checkpoint_not_found")
     if checkpoint.status != "ready":
-        _settle(session, checkpoint, attempt.number, body)
+        settle(session, checkpoint, body)
     return present((_original(session, checkpoint), job.number))
 
 
-def _settle(
-    session: Session, checkpoint: Checkpoint, attempt: int, body: m.CheckpointCommit
-) -> None:
+def settle(session: Session, checkpoint: Checkpoint, body: m.CheckpointCommit) -> None:
+    """Publish a checkpoint, or say why it failed."""
+    attempt = checkpoint.attempt_number
     if body.snapshot_id is None:
         if checkpoint.status != "failed":
             message = f"The checkpoint of step {checkpoint.step} failed: {body.failure}"

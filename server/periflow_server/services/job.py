@@ -8,7 +8,7 @@ from periflow_sdk.api import models as m
 from periflow_sdk.api.jobfile import DataSection
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db import job as db
-from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt
+from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt, nodes_of
 from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.checkpoint import checkpoints_of, newest_emergency, newest_ready
 from periflow_server.db.event import add_event, events_of
@@ -160,12 +160,23 @@ def detail(session: Session, store: Store, row: JobRow) -> m.JobDetail:
         spec=job.spec,
         config=job.config,
         attempts=[m.Attempt.model_validate(one) for one in attempts_of(session, job.id)],
+        nodes=_nodes(session, job),
         events=[m.Event.model_validate(event) for event in events_of(session, job.id)],
         checkpoints=[checkpoint.present(one) for one in checkpoints],
         log_tail=_log_tail(session, store, job),
         **durability(session, job),
         system=_system(session, job),
     )
+
+
+def _nodes(session: Session, job: Job) -> list[m.NodeState]:
+    attempt = newest_attempt(session, job.id)
+    members = nodes_of(session, attempt.id) if attempt else []
+    names = [name for name in m.NodeState.model_fields if name != "node"]
+    return [
+        m.NodeState(node=each.rank, **{name: getattr(each, name) for name in names})
+        for each in members
+    ]
 
 
 def _system(session: Session, job: Job) -> m.JobSystem | None:

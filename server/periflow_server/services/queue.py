@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from periflow_server.db.attempt import Attempt, Node, busy_devices, newest_attempt
+from periflow_server.db.attempt import Attempt, Node, newest_attempt
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
 from periflow_server.db.job import Job, active_jobs, claim_waiting, waiting_jobs
 from periflow_server.db.turn import take_turn
 from periflow_server.services.token import issue_job_token
-from periflow_server.services.vm import shapes
+from periflow_server.services.vm import VmShape, free_devices, shapes, shapes_of
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def has_waiting(session: Session) -> bool:
 def place(session: Session, site: str) -> list[Placement]:
     """Give devices to the waiting jobs, in their order, until one does not fit.
 
-    A later job never overtakes one that waits for the same VM type; one that pauses before a
-    restart holds nobody up. While another server does this, there is nothing to do here: devices
-    are counted and the order is kept by one at a time.
+    A later job never overtakes one that waits for the same devices; one that pauses before a
+    restart holds nobody up. The nodes of a job are placed all or none. While another server does
+    this, there is nothing to do here: devices are counted and the order is kept by one at a time.
 
     Args:
         site: The server whose executor starts what is placed.
@@ -47,19 +47,18 @@ def place(session: Session, site: str) -> list[Placement]:
         if job.eligible_at is not None and job.eligible_at > now:
             continue
         shape = shapes().get(job.vm)
-        quota = shape.quota if shape else 0
-        free = sorted(set(range(quota)) - busy_devices(session, job.vm))
-        if job.vm in held_up or len(free) < job.num_devices:
+        free = free_devices(session, shape) if shape else []
+        if shape is None or job.device in held_up or len(free) < job.num_devices:
             _note_wait(session, job)
-            if job.num_devices <= quota:
-                held_up.add(job.vm)
+            if shape is not None and job.num_devices <= shape.quota:
+                held_up.add(job.device)
             # Else this machine has become smaller: it may never fit, and holds nobody up.
         elif claim_waiting(session, job) is not None:
-            placed.append(_begin(session, job, free[: job.num_devices], site))
+            placed.append(_begin(session, job, shape, free[: job.num_devices], site))
     return placed
 
 
-def _begin(session: Session, job: Job, devices: list[int], site: str) -> Placement:
+def _begin(session: Session, job: Job, shape: VmShape, devices: list[int], site: str) -> Placement:
     last = newest_attempt(session, job.id)
     restore = newest_ready(session, job.id)
     attempt = Attempt(
@@ -69,18 +68,35 @@ def _begin(session: Session, job: Job, devices: list[int], site: str) -> Placeme
     )
     session.add(attempt)
     session.flush()
-    folder = f"{job.id}/{attempt.number}/0"
-    node = Node(attempt_id=attempt.id, rank=0, devices=devices, folder=folder, site=site)
-    session.add(node)
+    gang = shape.nodes_for(len(devices))
+    nodes = [
+        Node(
+            attempt_id=attempt.id,
+            rank=rank,
+            devices=devices[rank * len(devices) // gang : (rank + 1) * len(devices) // gang],
+            folder=f"{job.id}/{attempt.number}/{rank}",
+            site=site,
+        )
+        for rank in range(gang)
+    ]
+    session.add_all(nodes)
     job.status, job.reason, job.eligible_at = "allocating", None, None
     job.step = restore.step if restore else None
-    message = f"Attempt {attempt.number} got {_count(len(devices), job.vm)}."
+    on_nodes = f" on {gang} nodes" if gang > 1 else ""
+    message = f"Attempt {attempt.number} got {_count(len(devices), job.vm)}{on_nodes}."
     add_event(session, job.id, "allocating", message, attempt=attempt.number)
     session.flush()
-    token = issue_job_token(
-        session, attempt_id=attempt.id, job_id=job.id, project_id=job.project_id, node_rank=0
+    return Placement(job, attempt, [(node, _token(session, job, node)) for node in nodes])
+
+
+def _token(session: Session, job: Job, node: Node) -> str:
+    return issue_job_token(
+        session,
+        attempt_id=node.attempt_id,
+        job_id=job.id,
+        project_id=job.project_id,
+        node_rank=node.rank,
     )
-    return Placement(job, attempt, [(node, token)])
 
 
 def _note_wait(session: Session, job: Job) -> None:
@@ -95,11 +111,12 @@ def _note_wait(session: Session, job: Job) -> None:
 
 
 def _cause(session: Session, job: Job) -> str:
-    holders = [other for other in active_jobs(session) if other.vm == job.vm]
+    sharing = shapes_of(job.device) or [job.vm]
+    holders = [other for other in active_jobs(session) if other.vm in sharing]
     ahead = [
         other
         for other in waiting_jobs(session)
-        if other.vm == job.vm and (other.created_at, other.id) < (job.created_at, job.id)
+        if other.vm in sharing and (other.created_at, other.id) < (job.created_at, job.id)
     ]
     if not holders and not ahead:
         return "there are not so many here"

@@ -18,20 +18,45 @@ _LISTING_TIMEOUT_SECONDS = 10
 
 @dataclass(frozen=True)
 class VmShape:
-    """A machine shape: ``quota`` devices on one node of this machine."""
+    """A machine shape: ``nodes`` nodes of this machine, real or simulated.
+
+    ``num_devices`` of a job are devices, not nodes. Simulated nodes share the devices of the
+    machine with its other shapes.
+    """
 
     name: str
     device: str
-    quota: int
+    devices_per_node: int
+    nodes: int = 1
+
+    @property
+    def quota(self) -> int:
+        """The devices of all its nodes."""
+        return self.devices_per_node * self.nodes
+
+    def nodes_for(self, num_devices: int) -> int:
+        """How many nodes so many devices are."""
+        return 1 if self.nodes == 1 else num_devices // self.devices_per_node
 
 
 @lru_cache(maxsize=1)
 def shapes() -> dict[str, VmShape]:
     """The shapes of this machine, by name. GPUs are counted once."""
-    found = [VmShape("local-cpu", "cpu", len(os.sched_getaffinity(0)))]
-    if gpus := _gpu_count():
-        found.append(VmShape("local-gpu", "gpu", gpus))
-    return {shape.name: shape for shape in found}
+    counts = {"cpu": len(os.sched_getaffinity(0)), "gpu": _gpu_count()}
+    found = [VmShape(f"local-{kind}", kind, count) for kind, count in counts.items() if count]
+    pairs = [VmShape(f"local-{kind}-pair", kind, 1, 2) for kind, n in counts.items() if n >= 2]
+    return {shape.name: shape for shape in [*found, *pairs]}
+
+
+def shapes_of(device: str) -> list[str]:
+    """The names of the shapes that share the devices of this kind."""
+    return [shape.name for shape in shapes().values() if shape.device == device]
+
+
+def free_devices(session: Session, shape: VmShape) -> list[int]:
+    """The indices of the devices that a job on this shape could have now."""
+    count = max(each.quota for each in shapes().values() if each.device == shape.device)
+    return sorted(set(range(count)) - busy_devices(session, shapes_of(shape.device)))
 
 
 def require_vm(name: str, num_devices: int) -> VmShape:
@@ -39,7 +64,8 @@ def require_vm(name: str, num_devices: int) -> VmShape:
 
     Raises:
         NotFoundError: there is no such VM type (``vm_unknown``, ``data["vms"]``).
-        InvalidRequestError: it never has so many devices (``quota_exceeded``).
+        InvalidRequestError: it never has so many devices (``quota_exceeded``), or they
+            are not whole nodes.
     """
     shape = shapes().get(name)
     if shape is None:
@@ -58,6 +84,14 @@ def require_vm(name: str, num_devices: int) -> VmShape:
             hint=f"Use `--num-devices {shape.quota}`.",
             data={"vm": name, "quota": shape.quota},
         )
+    if shape.nodes > 1 and num_devices % shape.devices_per_node:
+        whole = -(-num_devices // shape.devices_per_node) * shape.devices_per_node
+        raise InvalidRequestError(
+            f"A node of {name} has {shape.devices_per_node} devices; {num_devices} are not whole "
+            "nodes.",
+            hint=f"Use `--num-devices {whole}`.",
+            data={"vm": name, "devices_per_node": shape.devices_per_node},
+        )
     return shape
 
 
@@ -69,9 +103,9 @@ def vm_types(session: Session) -> list[m.VmType]:
             cloud="local",
             region="-",
             device=shape.device,
-            devices_per_node=shape.quota,
+            devices_per_node=shape.devices_per_node,
             quota=shape.quota,
-            available=max(0, shape.quota - len(busy_devices(session, shape.name))),
+            available=min(shape.quota, len(free_devices(session, shape))),
         )
         for shape in shapes().values()
     ]

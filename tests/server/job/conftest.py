@@ -111,9 +111,9 @@ class Desk:
     def quota(self) -> int:
         return next(vm.quota for vm in self.api.vm_types(self.project) if vm.vm == "local-cpu")
 
-    def agent(self, job: m.Job, attempt: int = 1) -> Agent:
-        """The agent of an attempt, as soon as the job got its devices."""
-        folder = self.server.data_dir / "jobs" / job.id / str(attempt) / "0"
+    def agent(self, job: m.Job, attempt: int = 1, node: int = 0) -> Agent:
+        """The agent of a node of an attempt, as soon as the job got its devices."""
+        folder = self.server.data_dir / "jobs" / job.id / str(attempt) / str(node)
         self.wait_for(lambda: len(self.job(job.number).attempts) >= attempt)
         return Agent(ApiClient(self.server.url, (folder / "token").read_text()), folder)
 
@@ -158,7 +158,9 @@ class Desk:
             with contextlib.suppress(PeriFlowError, FileNotFoundError):  # attached: no folder
                 if self.api.stop_job(self.project, job.number).status == "stopping":
                     attempts = self.job(job.number).attempts
-                    self.agent(job, len(attempts)).finish("stopped", 0)
+                    folder = self.server.data_dir / "jobs" / job.id / str(len(attempts))
+                    for node in range(len(list(folder.iterdir()))):
+                        self.agent(job, len(attempts), node).finish("stopped", 0)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from periflow_sdk.errors import InvalidRequestError
+from periflow_server.services import vm
+
 
 def status(desk: Any, number: int) -> str:
     return str(desk.job(number).status)
@@ -103,3 +108,42 @@ def test_lost_attempt_of_a_stopping_job_does_not_start_again(desk: Any) -> None:
     desk.api.stop_job(desk.project, job.number)
     agent.finish("lost", None)
     assert status(desk, job.number) == "stopped"
+
+
+def pair(**changes: Any) -> dict[str, Any]:
+    return {"vm": "local-cpu-pair", "num_devices": 2, **changes}
+
+
+def test_nodes_of_a_gang_are_placed_together_and_meet_when_all_have_come(desk: Any) -> None:
+    job = desk.submit(**pair())
+    first, second = desk.agent(job), desk.agent(job, node=1)
+    given = [agent.api.assignment() for agent in (first, second)]
+    assert [(one.node_rank, one.num_nodes, one.devices_per_node) for one in given] == [
+        (0, 2, 1),
+        (1, 2, 1),
+    ]
+    assert len({one.devices[0] for one in given}) == 2
+    assert first.register().ready is False
+    assert second.register().ready is True
+    assert first.register() == second.register()
+
+
+def test_gang_that_does_not_fit_whole_gets_nothing(desk: Any) -> None:
+    holders = [desk.running(num_devices=1)[1] for _ in range(desk.quota() - 1)]
+    job = desk.submit(**pair())
+    desk.wait_for(lambda: (desk.job(job.number).reason or "").startswith("Waiting for 2 of 2"))
+    assert desk.job(job.number).attempts == []
+    (shown,) = [vm for vm in desk.api.vm_types(desk.project) if vm.vm == "local-cpu-pair"]
+    assert (shown.devices_per_node, shown.quota, shown.available) == (1, 2, 1)
+    holders[0].finish()
+    desk.agent(job, node=1)
+    assert len(desk.job(job.number).attempts) == 1
+
+
+def test_devices_that_are_not_whole_nodes_are_refused(monkeypatch: Any) -> None:
+    big = vm.VmShape("big", "cpu", devices_per_node=4, nodes=3)
+    monkeypatch.setattr(vm, "shapes", lambda: {"big": big})
+    assert [vm.require_vm("big", n).nodes_for(n) for n in (4, 8, 12)] == [1, 2, 3]
+    with pytest.raises(InvalidRequestError, match="6 are not whole nodes") as refused:
+        vm.require_vm("big", 6)
+    assert "--num-devices 8" in (refused.value.hint or "")

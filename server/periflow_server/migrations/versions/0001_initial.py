@@ -194,6 +194,8 @@ def upgrade() -> None:
         sa.Column("system", sa.JSON(), nullable=True),
         sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("verdict", sa.JSON(), nullable=True),
+        sa.Column("round", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
@@ -334,6 +336,27 @@ def upgrade() -> None:
     )
 
     op.create_table(
+        "checkpoint_parts",
+        sa.Column("checkpoint_id", sa.String(), nullable=False),
+        sa.Column("node", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("project_id", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("first_rank", sa.Integer(), nullable=False),
+        sa.Column("snapshot_id", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("shards", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["checkpoint_id"], ["checkpoints.id"], name=op.f("fk_checkpoint_parts_checkpoint_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["project_id"], ["projects.id"], name=op.f("fk_checkpoint_parts_project_id")
+        ),
+        sa.PrimaryKeyConstraint("checkpoint_id", "node", name=op.f("pk_checkpoint_parts")),
+    )
+
+    op.create_table(
         "journal_offsets",
         sa.Column("attempt_id", sa.String(), nullable=False),
         sa.Column("rank", sa.Integer(), autoincrement=False, nullable=False),
@@ -435,6 +458,9 @@ def upgrade() -> None:
         sa.Column("phase", sa.String(), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("passed", sa.JSON(), nullable=True),
+        sa.Column("words", sa.JSON(), nullable=True),
         sa.Column("registered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name=op.f("fk_nodes_attempt_id")),
@@ -477,6 +503,7 @@ def downgrade() -> None:
         "log_segments",
         "log_batches",
         "journal_offsets",
+        "checkpoint_parts",
         "checkpoints",
         "snapshot_chunks",
         "metric_series",
