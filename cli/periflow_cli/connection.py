@@ -167,6 +167,12 @@ def connect(invocation: Invocation, *, login: bool = True) -> Connection:
         return connection
     if login and not wanted.api_key and profile.login(LOCAL) is None:
         raise _not_logged_in("the local server")
+    if wanted.api_key and profile.login(LOCAL) is None:
+        raise UsageError(
+            "PERIFLOW_API_KEY is set, but not the server that the key is of.",
+            code="no_url",
+            hint="export PERIFLOW_URL=http://HOST:PORT (`pf key create` has shown it)",
+        )
     return open_local(profile, wanted, invocation.output.note)
 
 

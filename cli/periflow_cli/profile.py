@@ -72,7 +72,7 @@ def settings(
     folder = _folder_file(Path(FOLDER_FILE))
     said = {
         "url": (("--url", url), ("PERIFLOW_URL", env.get("PERIFLOW_URL"))),
-        "api_key": (("PERIFLOW_API_KEY", env.get("PERIFLOW_API_KEY")),),
+        "api_key": (("PERIFLOW_API_KEY", (env.get("PERIFLOW_API_KEY") or "").strip()),),
         "organization": (
             ("--org", organization),
             ("PERIFLOW_ORG", env.get("PERIFLOW_ORG")),

@@ -34,8 +34,10 @@ def invitation_message(
         f"{inviter} invites you to {organization} on PeriFlow",
         f"Hello,\n\n{inviter} invites you to the organization {organization} on PeriFlow.\n\n"
         f"Open this link to accept, with or without an account:\n\n{link}\n\n"
-        f"or type, once you have an account at {url}:\n\n"
-        f"pf org accept-invite --code {code}\n\n"
+        f"or type, without an account there:\n\n"
+        f"export PERIFLOW_URL={url}\npf signup --invite {code}\n\n"
+        f"and with one:\n\n"
+        f"export PERIFLOW_URL={url}\npf org accept-invite --code {code}\n\n"
         f"The invitation is for {to} only and works once, for {days} "
         f"{'day' if days == 1 else 'days'}. If you do not know {inviter}, ignore this mail.\n",
         code,

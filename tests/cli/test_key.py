@@ -145,3 +145,29 @@ def test_server_of_the_context_is_kept_until_it_is_changed_back(shell: Any) -> N
     assert shell.json("whoami")["username"] == "ada"
     assert shell.run("context", "use", "--server", "ftp://x").returncode == 2
     assert shell.run("context", "use").returncode == 2
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\t"])
+def test_blank_around_a_key_does_not_matter(settled: Any, key: str, end: str) -> None:
+    assert settled.json("whoami", PERIFLOW_API_KEY=f"{key}{end}")["username"] == "ada"
+
+
+@pytest.mark.parametrize("middle", ["\n", "\x01", "키", " "])
+def test_damaged_key_is_refused_and_never_printed(settled: Any, key: str, middle: str) -> None:
+    done = settled.run("--debug", "whoami", PERIFLOW_API_KEY=f"{key[:20]}{middle}{key[20:]}")
+    assert done.returncode == 4
+    assert "a character that no token has" in done.stderr and "PERIFLOW_API_KEY" in done.stderr
+    assert key[20:] not in done.stdout + done.stderr and key[:20] not in done.stderr
+
+
+def test_key_without_its_server_starts_none(settled: Any, key: str, tmp_path: Any) -> None:
+    home = tmp_path / "machine"
+    done = settled.run("whoami", PERIFLOW_API_KEY=key, PERIFLOW_HOME=str(home))
+    assert done.returncode == 2 and "PERIFLOW_URL" in done.stderr
+    assert not (home / "server").exists()
+
+
+def test_password_in_the_address_is_refused_and_never_printed(settled: Any) -> None:
+    done = settled.run("whoami", PERIFLOW_URL="http://ada:s3cr3tpw@127.0.0.1:1")
+    assert done.returncode == 2 and "pf login" in done.stderr
+    assert "s3cr3tpw" not in done.stdout + done.stderr

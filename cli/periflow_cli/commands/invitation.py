@@ -110,8 +110,8 @@ def accept_invitation(invocation: Invocation, /, code: str | None, as_json: bool
     from periflow_cli.profile import Place
 
     output = invocation.output
-    connection = invocation.connect()
     code = code or output.ask("Code or link from the mail", "--code CODE")
+    connection = _connect_where(invocation, code)
     organization = connection.client.accept_invitation(code)
     if connection.profile.place("organization", connection.key) is None:
         connection.profile.choose(connection.key, Place(organization.id, organization.name), None)
@@ -123,6 +123,27 @@ def accept_invitation(invocation: Invocation, /, code: str | None, as_json: bool
     output.hint(f"pf org switch {organization.name}, then pf project list")
 
 
+def _connect_where(invocation: Invocation, code: str) -> Connection:
+    """The connection to the server of the invitation, which a link names.
+
+    Raises:
+        LoginRequiredError: Not logged in; says how to come to that server.
+    """
+    from periflow_sdk.errors import LoginRequiredError
+
+    server, has_link, _ = code.partition("/invite?token=")
+    try:
+        return invocation.connect()
+    except LoginRequiredError as error:
+        if not has_link:
+            raise
+        raise LoginRequiredError(
+            f"The invitation is one of {server}, and you are not logged in there.",
+            hint=f"export PERIFLOW_URL={server}; then pf signup --invite CODE, or pf login "
+            "and this command again",
+        ) from error
+
+
 def _pass_on(output: Output, connection: Connection, invitation: Invitation) -> None:
     """Show what this machine's server, which sends no mail, wrote instead of sending."""
     local = connection.local
@@ -132,7 +153,8 @@ def _pass_on(output: Output, connection: Connection, invitation: Invitation) -> 
     code, mail = found
     link = f"{connection.url}/invite?token={code}"
     output.note(f"This server sends no mail ({mail.parent}). Pass on: {link}")
-    output.note(f"or: pf org accept-invite --code {code}")
+    output.note(f"or: export PERIFLOW_URL={connection.url}; pf signup --invite {code}")
+    output.note("Both work on this machine only: the local server listens on loopback.")
 
 
 def _until(invitation: Invitation) -> str:

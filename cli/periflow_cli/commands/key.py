@@ -58,7 +58,9 @@ def create_key(
     until = f"until {local_time(made.expires_at)}" if made.expires_at else "until it is deleted"
     output.note(f"The API key {made.name} works in {project.name} as {made.role}, {until}.")
     output.note("It is not shown again.")
-    output.hint("export PERIFLOW_API_KEY=... where your machine runs pf")
+    output.hint(
+        f"export PERIFLOW_URL={connection.url} PERIFLOW_API_KEY=... where your machine runs pf"
+    )
 
 
 @group.command("list")

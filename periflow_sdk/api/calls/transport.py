@@ -15,7 +15,12 @@ from pydantic import BaseModel, TypeAdapter
 
 from periflow_sdk import __version__
 from periflow_sdk.api.proof import is_proof, new_nonce, read_key
-from periflow_sdk.errors import ServerUnreachableError, error_from_problem
+from periflow_sdk.errors import (
+    LoginRequiredError,
+    ServerUnreachableError,
+    UsageError,
+    error_from_problem,
+)
 
 T = TypeVar("T", bound=BaseModel)
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -37,6 +42,11 @@ class Transport:
         on_unauthorized: Callable[[], bool] | None = None,
         key_file: Path | None = None,
     ) -> None:
+        if "@" in urlsplit(url).netloc:
+            raise UsageError(
+                "The address of a control plane has no user name and no password in it.",
+                hint="Leave out what is before the @, and log in with `pf login`.",
+            )
         self.url = url.rstrip("/")
         self._token = token if callable(token) else lambda: token
         self._tries = max(1, tries)
@@ -129,6 +139,13 @@ class Transport:
         if not self._is_proven:
             self._ask_for_proof()
         if token := self._token():
+            if not (token.isascii() and token.isprintable()) or " " in token:
+                # The error of the HTTP library would show it.
+                raise LoginRequiredError(
+                    "The token has a character that no token has.",
+                    code="malformed_token",
+                    hint="Run `pf login`, or set PERIFLOW_API_KEY to the key alone.",
+                )
             headers["Authorization"] = f"Bearer {token}"
         return self._http.request(method, path, **{**options, "headers": headers})
 

@@ -103,7 +103,7 @@ def _invitation(
         paragraph(f"{invited.inviter} invites you to the organization {invited.organization}."),
         *(_complaint(error) if error else ()),
         form("/invite", "Accept", {"token": invited.code}, *_fields(invited, given)),
-        paragraph("Or in a terminal:"),
+        paragraph("Or in a terminal, with the pf command that your team has:"),
         commands(*_steps(url), *_acceptance(invited)),
     )
 
@@ -133,7 +133,7 @@ def _welcome(invited: Invited, username: str, url: str) -> str:
 
 
 def _steps(url: str) -> tuple[str, ...]:
-    return ("pip install periflow-cli", f"export PERIFLOW_URL={url}")
+    return (f"export PERIFLOW_URL={url}",)
 
 
 def _acceptance(invited: Invited) -> tuple[str, ...]:
