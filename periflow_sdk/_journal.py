@@ -54,8 +54,19 @@ class Journal(MetricLog):
             b'{"t":"step","s":%d,"w":%de-3,"d":%de-6}\n' % (step, milliseconds, microseconds)
         )
 
-    def init(self, step: int, total_steps: int, environment: JobEnvironment) -> None:
-        """Record how the process starts."""
+    def init(
+        self,
+        step: int,
+        total_steps: int,
+        environment: JobEnvironment,
+        *,
+        is_restart: bool = False,
+    ) -> None:
+        """Record how the process starts.
+
+        Args:
+            is_restart: It does again what came after ``step``, as a process before it was ended.
+        """
         from . import __version__
 
         self._record(
@@ -64,7 +75,7 @@ class Journal(MetricLog):
             f',"total":{total_steps},"world_size":{environment.world_size}'
             f',"node_rank":{environment.node_rank}'
             f',"local_world_size":{environment.local_world_size}'
-            f',"sdk":{encode_string(__version__)}',
+            f',"sdk":{encode_string(__version__)}' + (',"restart":true' if is_restart else ""),
         )
 
     def config(self, step: int, text: str) -> None:

@@ -65,7 +65,7 @@ def _open_in_job(
     rank, first_step = environment.rank, resumed.step
     folder = environment.run_dir / f"rank-{rank}"
     journal = Journal(folder, rank)
-    journal.init(first_step, total_steps, environment)
+    journal.init(first_step, total_steps, environment, is_restart=resumed.made_ns > 0)
     if config is not None:
         journal.config(first_step, config)
     if is_attached:

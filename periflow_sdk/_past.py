@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class Process:
     """One process of a rank.
 
     Attributes:
+        is_alive: It is there; what it has done is not read.
         reached: The last step that it is known to have begun, or recorded something of.
         has_finished: It ended its run, by finish() or by a normal exit.
         parts: What it saved, by upload id, oldest first.
@@ -47,13 +49,14 @@ class Process:
 
     rank: int
     pid: int
+    is_alive: bool = False
     reached: int = 0
     has_finished: bool = False
     parts: dict[str, Part] = field(default_factory=dict)
 
 
-def ended_processes(run_dir: Path, since_ns: int) -> list[Process]:
-    """The processes that began at or after a time and are no more, those of a rank in their order.
+def other_processes(run_dir: Path, since_ns: int) -> list[Process]:
+    """The processes but this one that began at or after a time, those of a rank in their order.
 
     Raises:
         OSError: The run directory cannot be read.
@@ -69,9 +72,11 @@ def _of_rank(rank: int, folder: Path, since_ns: int) -> list[Process]:
     processes: dict[int, Process] = {}
     for path in sorted(folder.iterdir()):
         match = _SEGMENT.fullmatch(path.name)
-        if match and int(match[1]) >= since_ns and not _is_alive(int(match[2])):
-            process = processes.setdefault(int(match[2]), Process(rank, int(match[2])))
-            _read(path, process)
+        if match and int(match[1]) >= since_ns and int(match[2]) != os.getpid():
+            pid = int(match[2])
+            process = processes.setdefault(pid, Process(rank, pid, _is_alive(pid)))
+            if not process.is_alive:
+                _read(path, process)
     words = _progress(folder)
     last = processes.get(words[word.PID]) if words else None
     if words and last:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ._console import say
 from ._memory_stage import WORKER_LOCK, MemoryStage
-from ._past import Part, Process, ended_processes
+from ._past import Part, Process, other_processes
 from ._resume import Candidate, FileMark, mark_of, restored_candidate
 from .environment import JobEnvironment
 
@@ -29,7 +29,10 @@ _PAUSE_SECONDS = 0.005
 
 
 class Choice(NamedTuple):
-    """What ranks that start after it go on from: a checkpoint, or None for the start; its step."""
+    """What a rank goes on from: a checkpoint, or None for the start; the step that was done there.
+
+    ``made_ns`` is when it was made for ranks that are started again; 0 if this is no restart.
+    """
 
     candidate: Candidate | None
     step: int
@@ -43,8 +46,6 @@ def resume_point(environment: JobEnvironment) -> Choice:
     go on from what was restored for the attempt.
     """
     restored = _restored(environment)
-    if environment.num_nodes > 1:
-        return restored
     try:
         with _alone(environment.run_dir):
             return _choice(environment, restored)
@@ -63,11 +64,16 @@ def _restored(environment: JobEnvironment) -> Choice:
 def _choice(environment: JobEnvironment, restored: Choice) -> Choice:
     note = environment.run_dir / _NOTE
     known = _recall(note) or restored
-    ended = ended_processes(environment.run_dir, known.made_ns)
+    others = other_processes(environment.run_dir, known.made_ns)
+    if any(process.is_alive and process.rank == environment.rank for process in others):
+        return restored  # a process that the rank has started by itself
+    ended = [process for process in others if not process.is_alive]
     if not ended:
-        return known  # a start with these ranks, or beside them
+        return known
     if all(process.has_finished for process in ended):
         return restored  # another script of the same command
+    if environment.num_nodes > 1:
+        return restored._replace(made_ns=time.time_ns())
     made = decide(ended, known, environment)
     _remember(note, made)
     return made

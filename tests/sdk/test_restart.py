@@ -109,7 +109,8 @@ def rank(launch: Callable[..., list[list[object]]]) -> Callable[..., list[object
 def test_restarted_rank_goes_on_from_what_it_saved_last(job: Run, rank) -> None:
     assert rank(until=25, saves=[10, 20]) == [None, 0]
     assert rank(asks_first=True, until=27) == ["model.txt", 20]
-    assert [r["s"] for r in job.records(kind="init")] == [0, 20]
+    began = [(r["s"], r.get("restart", False)) for r in job.records(kind="init")]
+    assert began == [(0, False), (20, True)]
     assert rank(until=33, saves=[30]) == ["model.txt", 20], "it died before it had saved"
     assert rank() == ["model.txt", 30]
     assert (job.checkpoints / "model.txt").read_text() == "step 30"
@@ -141,9 +142,21 @@ def test_nothing_whole_is_never_a_fresh_start(job: Run, rank) -> None:
     assert "what was saved until step 20 has been overwritten" in done.stderr
 
 
-def test_script_after_one_that_has_finished_is_no_restart(rank) -> None:
+def test_script_after_one_that_has_finished_is_no_restart(job: Run, rank) -> None:
     assert rank(until=25, saves=[20], finishes=True) == [None, 0]
     assert rank() == [None, 0]
+    assert not any(record.get("restart") for record in job.records(kind="init"))
+
+
+def test_process_beside_a_restarted_rank_is_no_restart(job: Run, rank) -> None:
+    rank(until=25, saves=[20])
+    main = Launch(job, {"stays_for": ["go"]})
+    while not (job.folder / f"done-0-{main.launches}").exists():
+        time.sleep(0.005)
+    assert Launch(job, {}).end() == [[None, 0]]
+    (job.folder / "go").touch()
+    assert main.end() == [["model.txt", 20]]
+    assert [r.get("restart", False) for r in job.records(kind="init")] == [False, True, False]
 
 
 def test_second_run_of_a_process_is_no_restart(job: Run) -> None:
@@ -194,10 +207,11 @@ def test_first_checkpoint_that_may_lack_a_part_is_told_of(job: Run, launch) -> N
     assert again.errors.count("step 20 may lack a part") == 1
 
 
-def test_ranks_of_several_nodes_go_on_from_what_was_restored(rank) -> None:
+def test_ranks_of_several_nodes_go_on_from_what_was_restored(job: Run, rank) -> None:
     nodes = {"NUM_NODES": "2"}
     rank(until=25, saves=[20], variables=nodes)
     assert rank(variables=nodes) == [None, 0]
+    assert [r.get("restart", False) for r in job.records(kind="init")] == [False, True]
 
 
 def test_note_of_what_to_go_on_from_stays_in_the_run_directory(job: Run, rank) -> None:

@@ -44,7 +44,7 @@ class MetricSeries(Base):
 class MetricChunk(Base):
     """Some consecutive points of a series: packed little-endian columns.
 
-    ``process`` tells the processes of a rank within an attempt apart, by their order; 0 is unknown.
+    ``process`` counts how often the rank had been started again within the attempt.
     ``extremes`` are the lowest and highest points of every block, packed the same way one after
     the other; a chunk that still grows has none. The small columns come first: a chart of a long
     series then never touches the pages of the large ones.
@@ -85,7 +85,7 @@ Columns = tuple[bytes, bytes, bytes]
 class JournalOffset(Base):
     """How much of a journal segment is stored; advanced with the points, in one transaction.
 
-    ``first_step`` is set where a process of the rank began: the step that was done already.
+    ``first_step`` is set where the rank was started again: the step that was done already.
     """
 
     __tablename__ = "journal_offsets"
@@ -107,7 +107,7 @@ def journal_offset(session: Session, attempt_id: str, rank: int, segment: str) -
 
 
 def process_of(session: Session, attempt_id: str, rank: int, segment: str) -> int:
-    """Which process of the rank writes this segment, counted from 1; 0 if none has said."""
+    """How often the rank had been started again when it began this segment."""
     query = select(func.count()).where(
         JournalOffset.attempt_id == attempt_id,
         JournalOffset.rank == rank,
@@ -117,23 +117,23 @@ def process_of(session: Session, attempt_id: str, rank: int, segment: str) -> in
     return session.scalar(query) or 0
 
 
-class Start(NamedTuple):
-    """Where a process of a rank began, in an attempt."""
+class Restart(NamedTuple):
+    """Where a rank was started again within an attempt: the step that was done already."""
 
     rank: int
     attempt: int
     first_step: int
 
 
-def starts_of(session: Session, job_id: str) -> list[Start]:
-    """The starts of all processes of a job, those of a rank in their order."""
+def restarts_of(session: Session, job_id: str) -> list[Restart]:
+    """The restarts of all ranks of a job, those of a rank in their order."""
     query = (
         select(JournalOffset.rank, Attempt.number, JournalOffset.first_step)
         .join(Attempt, Attempt.id == JournalOffset.attempt_id)
         .where(Attempt.job_id == job_id, JournalOffset.first_step.is_not(None))
         .order_by(Attempt.number, JournalOffset.rank, JournalOffset.segment)
     )
-    return [Start(rank, number, step or 0) for rank, number, step in session.execute(query)]
+    return [Restart(rank, number, step or 0) for rank, number, step in session.execute(query)]
 
 
 def series_of(session: Session, job_id: str, *, rank: int | None = None) -> list[MetricSeries]:

@@ -56,8 +56,8 @@ def store(
     if accepted.offset != offset:
         raise offset_mismatch(accepted.offset)
     accepted.offset = offset + size
-    if batch.begins_at is not None:
-        accepted.first_step = batch.begins_at
+    if batch.goes_on_at is not None:
+        accepted.first_step = batch.goes_on_at
         session.flush()
     writer = _Writer(attempt.number, db.process_of(session, attempt.id, rank, segment))
     _append(session, job.id, rank, writer, batch)

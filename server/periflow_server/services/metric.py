@@ -168,17 +168,16 @@ class _Restarts:
         self._attempts = {
             (one.number, 0): one.first_step for one in attempts if one.first_step is not None
         }
-        self._starts = db.starts_of(session, job_id)
+        self._restarts = db.restarts_of(session, job_id)
 
     def of_rank(self, rank: int) -> dict[_Writer, int]:
         """From which step on each of them does again what came before; see _visible()."""
         found = dict(self._attempts)
         processes: Counter[int] = Counter()
-        for start in self._starts:
-            if start.rank == rank:
-                processes[start.attempt] += 1
-                if processes[start.attempt] > 1:
-                    found[start.attempt, processes[start.attempt]] = start.first_step + 1
+        for restart in self._restarts:
+            if restart.rank == rank:
+                processes[restart.attempt] += 1
+                found[restart.attempt, processes[restart.attempt]] = restart.first_step + 1
         return found
 
 

@@ -20,8 +20,8 @@ class Batch:
     """The content of some journal lines.
 
     ``unreadable`` counts lines that are no record (torn, or not what a record looks like);
-    ``first_step`` and ``last_step`` are the smallest and largest finished step; ``begins_at`` is
-    set where a process begins: the step that was done already.
+    ``first_step`` and ``last_step`` are the smallest and largest finished step; ``goes_on_at``
+    is set where a process was started again: the step that was done already.
     """
 
     series: dict[tuple[str, Kind], Points] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Batch:
     first_step: int | None = None
     last_step: int | None = None
     total_steps: int | None = None
-    begins_at: int | None = None
+    goes_on_at: int | None = None
     config: dict[str, Any] | None = None
 
 
@@ -80,7 +80,8 @@ def _add(batch: Batch, record: dict[str, Any]) -> None:
         total = record.get("total")
         if total is not None:
             batch.total_steps = _step(total)
-        batch.begins_at = _step(record["s"])
+        if record.get("restart") is True:
+            batch.goes_on_at = _step(record["s"])
     elif kind == "config":
         config = record["config"]
         if not isinstance(config, dict):

@@ -100,14 +100,15 @@ def test_newer_attempt_hides_what_it_reached_again(desk: Any) -> None:
     assert counts == {"loss": 25, "val": 1}
 
 
-def begin(step: int) -> dict[str, Any]:
-    return {"t": "init", "s": step, "w": 1e9, "total": 100}
+def begin(step: int, *, again: bool = True) -> dict[str, Any]:
+    more = {"restart": True} if again else {}
+    return {"t": "init", "s": step, "w": 1e9, "total": 100, **more}
 
 
 def test_process_that_a_launcher_starts_again_hides_what_it_repeats(desk: Any) -> None:
     job, agent = desk.running()
     for rank in (0, 1):
-        agent.journal(begin(0), rank=rank, segment="1-10")
+        agent.journal(begin(0, again=False), rank=rank, segment="1-10")
         agent.metrics(range(1, 31), lambda step: 1.0, rank=rank, segment="1-10")
     agent.journal(metric(30, val=1.0), segment="1-10")
     agent.journal(begin(20), segment="2-20")
@@ -126,29 +127,37 @@ def test_process_that_a_launcher_starts_again_hides_what_it_repeats(desk: Any) -
 def test_step_that_is_repeated_alone_is_shown_once(desk: Any) -> None:
     job, agent = desk.running()
     for segment, value in (("1-10", 1.0), ("2-20", 2.0), ("3-30", 3.0)):
-        agent.journal(begin(4), metric(5, loss=value), metric(5, loss=value), segment=segment)
+        first = begin(4, again=value > 1)
+        agent.journal(first, metric(5, loss=value), metric(5, loss=value), segment=segment)
     assert desk.series(job.number).values == [3.0, 3.0]
     assert desk.series(job.number, last=1).values == [3.0]
 
 
 def test_late_end_of_a_dead_process_hides_nothing_of_the_one_after_it(desk: Any) -> None:
     job, agent = desk.running()
-    agent.journal(begin(0), metric(1, loss=1.0), segment="1-10")
+    agent.journal(begin(0, again=False), metric(1, loss=1.0), segment="1-10")
     agent.journal(begin(1), metric(2, loss=2.0), metric(3, loss=2.0), segment="2-20")
     agent.journal(metric(2, loss=1.0), metric(3, loss=1.0), metric(4, loss=1.0), segment="1-10")
     assert desk.series(job.number).steps == [1, 2, 3]
     assert desk.series(job.number).values == [1.0, 2.0, 2.0]
 
 
+def test_scripts_that_follow_one_another_hide_nothing_of_each_other(desk: Any) -> None:
+    job, agent = desk.running()
+    for segment, value in (("1-10", 1.0), ("2-20", 2.0)):
+        agent.journal(begin(0, again=False), metric(1, loss=value), segment=segment)
+    assert desk.series(job.number).values == [1.0, 2.0]
+
+
 def test_newer_attempt_hides_what_every_process_of_the_one_before_reached(desk: Any) -> None:
     job, agent = desk.running(restart={"backoff_seconds": 0})
-    agent.journal(begin(0), segment="1-10")
+    agent.journal(begin(0, again=False), segment="1-10")
     agent.metrics(range(1, 31), lambda step: 1.0, segment="1-10")
     agent.journal(begin(20), segment="2-20")
     agent.metrics(range(21, 41), lambda step: 2.0, segment="2-20")
     agent.finish("lost", None)
     second = desk.agent(job, attempt=2)
-    second.journal(begin(25), segment="3-30")
+    second.journal(begin(25, again=False), segment="3-30")
     second.metrics(range(26, 29), lambda step: 3.0, segment="3-30")
     loss = desk.series(job.number)
     assert loss.steps == list(range(1, 29))
