@@ -159,6 +159,19 @@ def is_allowed(role: Role, action: Action) -> bool:
     return action in _ALLOWED[role]
 
 
+def permission(action: Action) -> Permission:
+    """The action's line of the table."""
+    return next(each for each in PERMISSIONS if each.action is action)
+
+
+def whom_to_ask(action: Action) -> str:
+    """Those who may do the action, as a hint names them."""
+    line = permission(action)
+    article = "an" if line.least in (Role.ADMIN, Role.OWNER) else "a"
+    place = "organization" if line.least in ORGANIZATION_ROLES else "project"
+    return f"{article} {line.least} of the {place}"
+
+
 def project_role(organization_role: Role | None, role: Role | None) -> Role | None:
     """The role that counts in a project: owners of the organization may do all that admins may.
 

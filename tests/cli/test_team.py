@@ -169,7 +169,7 @@ def test_developer_is_refused_in_one_line_what_only_others_may(
         done = grace.run(*words)
         assert done.returncode == 4, (words, done.stderr)
         assert f"Hint: Ask {who}" in done.stderr, (words, done.stderr)
-        assert "does not allow this" in done.stderr
+        assert "does not allow you to" in done.stderr
 
 
 def test_outsider_is_told_nothing_of_a_project(

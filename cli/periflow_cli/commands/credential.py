@@ -120,7 +120,11 @@ def _create(invocation: Invocation, type: Any, options: dict[str, Any]) -> None:
     connection = invocation.connect()
     place = _place(connection, options["shared"])
     name = options["name"] or output.ask("Name", "-n NAME")
+    _warn(output, type, options)
     values = all_values(type, options, output)
+    for field in FIELDS[type]:
+        if values.get(field.name) == "":
+            raise click.UsageError(f"{field.option} may not be empty.")
     body = m.CREDENTIAL_BODIES[type].model_validate({"name": name, **values})
     verify = not options.get("no_verify")
     credential = connection.client.create_credential(place, body, verify=verify)
@@ -130,11 +134,12 @@ def _create(invocation: Invocation, type: Any, options: dict[str, Any]) -> None:
         output.line(credential.id)
     where = "the organization" if options["shared"] else f"project {connection.project.name}"
     output.note(f"Created the {type} credential {credential.name} in {where}{_verdict(credential)}")
-    _warn(output, type, options)
     output.hint(_usage(credential))
 
 
 def _verdict(credential: Credential) -> str:
+    if credential.type == "docker":
+        return "; its registry is first asked when a job needs an image."
     return "; its service takes it." if credential.verified_at else "; not verified."
 
 

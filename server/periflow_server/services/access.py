@@ -8,7 +8,15 @@ from periflow_sdk.errors import ForbiddenError, NotFoundError
 from periflow_server.db.base import Session
 from periflow_server.db.key import ApiKey
 from periflow_server.db.project import Project, project_of_member
-from periflow_server.permissions import Action, Role, is_allowed, lesser_role, project_role
+from periflow_server.permissions import (
+    Action,
+    Role,
+    is_allowed,
+    lesser_role,
+    permission,
+    project_role,
+    whom_to_ask,
+)
 from periflow_server.services.token import AttemptIdentity
 
 
@@ -105,10 +113,10 @@ def require_own(access: ProjectAccess, owner_id: str, anyones: Action) -> None:
         return
     if not is_allowed(access.role, anyones):
         raise ForbiddenError(
-            f"Somebody else made this, and your role here ({access.role}) does not allow "
-            f"{anyones}.",
+            f"Somebody else made this, and your role here ({access.role}) does not allow you to "
+            f"{permission(anyones).words}.",
             code="not_yours",
-            hint="Ask who made it, or a maintainer of the project.",
+            hint=f"Ask who made it, or {whom_to_ask(anyones)}.",
             data={"role": str(access.role), "action": str(anyones)},
         )
 
@@ -123,7 +131,7 @@ def project_not_found() -> NotFoundError:
 def _require(role: Role, action: Action) -> None:
     if not is_allowed(role, action):
         raise ForbiddenError(
-            f"Your role here ({role}) does not allow this ({action}).",
-            hint="Ask an admin of the project.",
+            f"Your role here ({role}) does not allow you to {permission(action).words}.",
+            hint=f"Ask {whom_to_ask(action)}.",
             data={"role": str(role), "action": str(action)},
         )

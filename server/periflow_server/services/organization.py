@@ -11,7 +11,7 @@ from periflow_server.db.base import Session, utcnow
 from periflow_server.db.deletion import hide_organization, unfinished_jobs
 from periflow_server.db.key import ApiKey
 from periflow_server.db.project import Project
-from periflow_server.permissions import Action, Role, is_allowed
+from periflow_server.permissions import Action, Role, is_allowed, permission, whom_to_ask
 from periflow_server.services import audit
 from periflow_server.settings import Settings
 
@@ -55,8 +55,9 @@ def member_access(
     organization, role = row[0], Role(row[1])
     if not is_allowed(role, action):
         raise ForbiddenError(
-            f"Your role in the organization ({role}) does not allow this ({action}).",
-            hint="Ask an owner of the organization.",
+            f"Your role in the organization ({role}) does not allow you to "
+            f"{permission(action).words}.",
+            hint=f"Ask {whom_to_ask(action)}.",
             data={"role": str(role), "action": str(action)},
         )
     if action not in _UNAPPROVED:
