@@ -218,6 +218,6 @@ def test_job_file_with_a_wrong_credential_is_refused_before_anything_is_sent(hom
         assert "Uploading" not in done.stderr
 
 
-def test_empty_secret_is_refused_by_the_name_of_its_option(settled: Any) -> None:
-    done = settled.run("credential", "create", "-n", "none", "--username", "u", "--password", "")
+def test_empty_secret_is_refused_by_the_name_of_its_option(home: Shell) -> None:
+    done = home.run("credential", "create", "-n", "none", "--username", "u", "--password", "")
     assert done.returncode == 2 and "--password may not be empty" in done.stderr
