@@ -167,7 +167,7 @@ def connect(invocation: Invocation, *, login: bool = True) -> Connection:
         return connection
     if login and not wanted.api_key and profile.login(LOCAL) is None:
         raise _not_logged_in("the local server")
-    if wanted.api_key and profile.login(LOCAL) is None:
+    if wanted.api_key and not (profile.folder / "server").exists():
         raise UsageError(
             "PERIFLOW_API_KEY is set, but not the server that the key is of.",
             code="no_url",

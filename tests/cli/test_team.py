@@ -97,7 +97,7 @@ def test_invitation_is_shown_where_no_mail_is_sent(settled: Shell) -> None:
     url = settled.json("server", "status")["url"]
     link = re.search(rf"Pass on: ({re.escape(url)}/invite\?token=\S+)", done.stderr)
     assert link is not None
-    assert link[1].partition("token=")[2] in done.stderr.partition("--code ")[2]
+    assert link[1].partition("token=")[2] in done.stderr.partition("--invite ")[2]
     row = next(
         line.split("\t")
         for line in settled.pf("org", "invitations").splitlines()

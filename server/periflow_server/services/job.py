@@ -114,7 +114,8 @@ def find(session: Session, project_id: str, text: str) -> JobRow:
     if row is not None:
         return row
     fitting = db.jobs_named(session, project_id, text)
-    if not fitting and not is_number:  # the number of no job must not hit another by its id
+    # The number of no job must not hit another by its id, which `pf job list` cuts to 8 characters.
+    if not fitting and (not is_number or len(text) >= 8):
         fitting = db.jobs_with_prefix(session, project_id, text)
     return _only(fitting, text)
 

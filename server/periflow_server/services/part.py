@@ -14,7 +14,7 @@ from periflow_sdk.errors import NotFoundError, PeriFlowError
 from periflow_sdk.snapshots.join import join_manifests
 from periflow_sdk.snapshots.manifest import Manifest
 from periflow_server.db import part as db
-from periflow_server.db.attempt import Attempt, Node, attempt_numbered, lock_attempt, nodes_of
+from periflow_server.db.attempt import Attempt, Node, attempt_numbered, nodes_of
 from periflow_server.db.base import Database, Session
 from periflow_server.db.checkpoint import Checkpoint, upload_of
 from periflow_server.db.part import CheckpointPart
@@ -34,7 +34,6 @@ def store(session: Session, identity: AttemptIdentity, body: m.PartsReport) -> l
     Raises:
         NotFoundError: there is no such attempt, or no such snapshot.
     """
-    lock_attempt(session, identity.attempt_id)
     attempt, node = _speaker(session, identity, body.attempt)
     if body.passages:
         generations = {str(each.generation): [each.step, each.is_over] for each in body.passages}
@@ -48,7 +47,7 @@ def store(session: Session, identity: AttemptIdentity, body: m.PartsReport) -> l
 
 def states(session: Session, identity: AttemptIdentity, body: m.PartsReport) -> m.PartStates:
     """What became of the checkpoints that a report has named."""
-    attempt, _ = _speaker(session, identity, body.attempt)
+    attempt, _ = _speaker(session, identity, body.attempt, to_change=False)
     found = []
     for part in body.parts:
         checkpoint = upload_of(session, attempt.id, _upload_id(part))
@@ -96,10 +95,10 @@ def give_up(session: Session, attempt: Attempt) -> None:
 
 
 def _speaker(
-    session: Session, identity: AttemptIdentity, number: int | None
+    session: Session, identity: AttemptIdentity, number: int | None, *, to_change: bool = True
 ) -> tuple[Attempt, Node]:
     """The attempt and the node that a report is of: its own, or the node's in an earlier one."""
-    _, attempt, node = attempts.of_agent(session, identity)
+    _, attempt, node = attempts.of_agent(session, identity, to_change=to_change)
     if number is None or number == attempt.number:
         return attempt, node
     earlier = attempt_numbered(session, identity.job_id, number)

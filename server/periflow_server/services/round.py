@@ -12,7 +12,7 @@ from typing import Any
 
 from periflow_sdk._emergency import RankWords, Round, abort, decide, open_round
 from periflow_sdk.api import models as m
-from periflow_server.db.attempt import Attempt, Node, lock_attempt, nodes_of
+from periflow_server.db.attempt import Attempt, Node, nodes_of
 from periflow_server.db.base import Session, utcnow
 from periflow_server.services import attempt as attempts
 from periflow_server.services.agent import GRACE_SECONDS
@@ -25,7 +25,6 @@ _LAST_SECONDS = 1.0
 
 def advance(session: Session, identity: AttemptIdentity, body: m.RoundReport) -> m.RoundAnswer:
     """Take what an agent says of its ranks, and go on with the round."""
-    lock_attempt(session, identity.attempt_id)
     job, attempt, node = attempts.of_agent(session, identity)
     now = utcnow()
     if attempt.noticed_at is None:
