@@ -42,8 +42,8 @@ def test_journal_tells_the_life_of_a_run(job: Run, monkeypatch: pytest.MonkeyPat
     with pf.train_step():
         pass
     pf.finish()
-    header, init, config, step, finish = job.records()
-    assert (header["t"], header["v"], header["rank"]) == ("header", 1, 0)
+    header, init, config, step, finish = job.records(rank=1)
+    assert (header["t"], header["v"], header["rank"]) == ("header", 1, 1)
     assert (init["t"], init["total"], init["world_size"], init["node_rank"]) == ("init", 7, 2, 1)
     assert (init["sdk"], config["config"]) == (pf.__version__, {"lr": 0.1})
     assert step["t"] == "step" and 0 <= step["d"] < 60

@@ -65,7 +65,7 @@ class CheckpointPart(PartKey):
     first_rank: int = 0
     snapshot_id: str | None = None
     failure: str | None = None
-    shards: Annotated[dict[str, tuple[int, int]], Field(strict=False)] = {}
+    shards: dict[str, Annotated[tuple[int, int], Field(strict=False)]] = {}
 
 
 class Passage(Body):

@@ -215,7 +215,7 @@ def test_parts_are_kept_from_collection_until_they_are_joined(own_desk: Any) -> 
     loose = pair.snapshot(x="nobody's")
     pair.say(0, 12, pair.part())
     import_tables()
-    database = Database(f"sqlite:///{own_desk.server.data_dir / 'periflow.db'}")
+    database = Database(own_desk.server.database_url)
     try:
         with database.write() as session:
             gone = forget_unused_snapshots(session, utcnow() + timedelta(days=1), 100)
