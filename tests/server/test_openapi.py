@@ -21,6 +21,7 @@ from schemathesis.checks import (
 )
 
 from periflow_sdk.api import models as m
+from periflow_sdk.api.client import ApiClient
 
 if TYPE_CHECKING:
     from conftest import Client, ServerProcess
@@ -74,7 +75,12 @@ class World:
         run = m.AttachedJobCreate(
             run_id=f"{next(self.numbers):032x}", name="fuzzed", command="python", hostname="here"
         )
-        return self.client.attach_job(self.client.project, run).token
+        # By a login of its own: what is sent to other operations may have ended the first.
+        login = m.LoginRequest(username=self.client.username, password=self.server.password)
+        with self.server.anonymous() as anonymous:
+            token = anonymous.log_in(login).access_token
+        with ApiClient(self.server.url, token) as api:
+            return api.attach_job(self.client.project, run).token
 
 
 @pytest.fixture(scope="module")
