@@ -164,7 +164,7 @@ def test_developer_is_refused_in_one_line_what_only_others_may(
         (("project", "create", "mine"), "an owner"),
         (("project", "add-user", "ada", "guest"), "an admin"),
         (("set-role", "grace", "admin"), "an admin"),
-        (("project", "delete", "engines", "-y"), "an admin"),
+        (("project", "delete", "engines", "-y"), "an owner"),
     ):
         done = grace.run(*words)
         assert done.returncode == 4, (words, done.stderr)
