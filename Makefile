@@ -6,6 +6,7 @@ BIN := .venv/bin
 demo: .venv/.installed
 	@scripts/demo.sh
 
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
