@@ -75,13 +75,14 @@ class Saves:
 
     def _is_fit(self, path: str, weights_only: bool) -> bool:
         if "://" in path:
-            self._tell(f"{path} is not on this machine: it is not uploaded.")
+            self._tell("remote", f"{path} is not on this machine: it is not uploaded.")
             return False
         if weights_only and self._trainer.training:
             # The job would start again from it, and Lightning cannot.
             self._tell(
+                "weights",
                 f"{Path(path).name} has weights only, from which no training can go on: "
-                "it is not uploaded. pf.upload_checkpoint(path) does it all the same."
+                "it is not uploaded. pf.upload_checkpoint(path) does it all the same.",
             )
             return False
         return True
@@ -120,9 +121,9 @@ class Saves:
 
         io.save_checkpoint = write_and_upload
 
-    def _tell(self, message: str) -> None:
-        if self._trainer.is_global_zero and message not in self._told:
-            self._told.add(message)
+    def _tell(self, kind: str, message: str) -> None:
+        if self._trainer.is_global_zero and kind not in self._told:
+            self._told.add(kind)
             say(message)
 
 
