@@ -91,10 +91,8 @@ class Saves:
         trainer = self._trainer
         # A folder has parts of all ranks, and may be on every node; a file is rank 0's.
         is_ours = trainer.local_rank == 0 if Path(path).is_dir() else trainer.is_global_zero
-        if is_ours and Path(path).exists():
-            upload = pf.upload_checkpoint(path, step=step)
-            if upload.error is not None:
-                return
+        if is_ours and Path(path).exists() and not _run.upload(Path(path), step):
+            return
         self._uploaded_step = step
 
     def _watch(self) -> None:

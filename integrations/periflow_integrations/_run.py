@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import periflow_sdk as pf
+from periflow_integrations._entry import at_top
 from periflow_sdk._console import say
 from periflow_sdk.errors import UsageError
 
@@ -66,6 +68,16 @@ def _record_one(name: object, value: object) -> None:
         if key not in _unfit:
             _unfit.add(key)
             say(f"{key!r} is not recorded: {error.message}.")
+
+
+def upload(path: Path, step: int | None = None) -> bool:
+    """Upload a checkpoint that is fully written; False if it could not be taken.
+
+    Args:
+        path: A file or a folder.
+        step: The step it is of; None: the current one.
+    """
+    return pf.upload_checkpoint(at_top(path), step=step).error is None
 
 
 def abandon_step() -> None:

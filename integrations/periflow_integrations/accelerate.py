@@ -64,11 +64,11 @@ class PeriFlowTracker(GeneralTracker):
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
         """Start the run with its hyperparameters."""
-        self.open(values)
+        _run.open_run(self._total_steps, values)
 
-    def open(self, config: dict[str, Any] | None = None) -> None:
+    def open(self) -> None:
         """Start the run, unless it is open, and count steps for a script that does not."""
-        _run.open_run(self._total_steps, config)
+        _run.open_run(self._total_steps)
         if self._hook is None:
             self._hook = register_optimizer_step_post_hook(self._count)
 
@@ -92,7 +92,7 @@ class PeriFlowTracker(GeneralTracker):
         step = pf.current_step()
         if step == self._uploaded_step or not accelerator.is_local_main_process:
             return
-        if pf.upload_checkpoint(folder).error is None:
+        if _run.upload(folder):
             self._uploaded_step = step
 
     def _count(self, optimizer: Any, args: Any, kwargs: Any) -> None:

@@ -95,7 +95,7 @@ class PeriFlowCallback(transformers.TrainerCallback):
         if step == self._uploaded_step or args.local_process_index != 0:
             return
         folder = _saved_folder(args, state)
-        if folder is not None and pf.upload_checkpoint(folder).error is None:
+        if folder is not None and _run.upload(folder):
             self._uploaded_step = step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

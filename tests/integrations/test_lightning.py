@@ -206,6 +206,19 @@ def test_weights_alone_are_no_checkpoint_to_go_on_from(job, capfd) -> None:
     assert uploads(job) == [(3, "NORMAL", ["final.ckpt"])]
 
 
+def test_file_deep_in_the_checkpoint_folder_is_an_entry_of_its_own(job) -> None:
+    folder = job.checkpoints / "deep/down"
+    checkpoint = lightning.callbacks.ModelCheckpoint(folder, every_n_train_steps=1)
+    trainer(PeriFlowCallback(), checkpoint, max_epochs=1).fit(model(), batches(2))
+    assert uploads(job) == [
+        (1, "NORMAL", ["epoch=0-step=1.ckpt"]),
+        (2, "NORMAL", ["epoch=0-step=2.ckpt"]),
+    ]
+    tops = {path.name for path in job.checkpoints.iterdir()}
+    assert tops == {".periflow", "deep", "epoch=0-step=2.ckpt"}
+    assert pf.latest_checkpoint() == job.checkpoints / "epoch=0-step=2.ckpt"
+
+
 def test_early_stopping_ends_the_run_early(job) -> None:
     stopping = lightning.callbacks.EarlyStopping("late", mode="max", patience=1)
     fit = trainer(PeriFlowCallback(), stopping, max_epochs=9)

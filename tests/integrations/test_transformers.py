@@ -69,6 +69,7 @@ def trainer(folder: Path, *callbacks: Any, samples: int = 6, **options: Any) -> 
         "max_grad_norm": 0.0,
         "logging_steps": 1,
         "save_strategy": "no",
+        "label_names": ["sample"],
         "report_to": [],
         "disable_tqdm": True,
     }
@@ -95,11 +96,10 @@ def inside(folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in FILES]
 
 
-@pytest.mark.parametrize("is_inside", [True, False])
-def test_one_line_gives_total_steps_logs_and_checkpoints(job, tmp_path, is_inside) -> None:
-    folder = job.checkpoints if is_inside else tmp_path / "elsewhere"
+@pytest.mark.parametrize("folder", ["ckpt", "ckpt/deep/down", "elsewhere"])
+def test_one_line_gives_total_steps_logs_and_checkpoints(job, tmp_path, folder) -> None:
     run = trainer(
-        folder,
+        tmp_path / folder,
         *(PeriFlowCallback(), PeriFlowCallback()),
         num_train_epochs=2,
         gradient_accumulation_steps=2,
@@ -122,6 +122,7 @@ def test_one_line_gives_total_steps_logs_and_checkpoints(job, tmp_path, is_insid
     for record in job.records(kind="checkpoint"):
         staged = job.checkpoints / record["staged"]
         assert all((staged / file["path"]).stat().st_size for file in record["files"])
+    assert pf.latest_checkpoint().name == "checkpoint-6"
 
 
 def test_step_that_is_saved_twice_is_one_checkpoint(job) -> None:
