@@ -21,7 +21,7 @@ from periflow_integrations._framework import demand, is_tested
 
 NEWEST_TESTED = (2, 6)
 _NAMES = ("lightning.pytorch", "pytorch_lightning")
-_REQUIREMENT = "lightning>=2.4"
+_REQUIREMENT = "lightning>=2.5"
 
 T = TypeVar("T", bound=type)
 

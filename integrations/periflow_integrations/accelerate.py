@@ -15,7 +15,7 @@ from periflow_integrations import _run
 from periflow_integrations._framework import demand, is_tested
 from periflow_sdk.errors import UsageError
 
-demand("accelerate", ("accelerate",), "accelerate>=1.0")
+demand("accelerate", ("accelerate",), "accelerate>=1.12")
 
 import accelerate  # noqa: E402  (a missing library is told in our words first)
 from accelerate.tracking import GeneralTracker  # noqa: E402

@@ -14,8 +14,8 @@ from periflow_integrations import _run
 from periflow_integrations._framework import demand, is_tested
 from periflow_sdk.errors import UsageError
 
-demand("transformers", ("transformers",), "transformers>=4.46")
-demand("accelerate", ("accelerate",), "accelerate>=1.0")
+demand("transformers", ("transformers",), "transformers>=4.57")
+demand("accelerate", ("accelerate",), "accelerate>=1.12")
 
 import transformers  # noqa: E402  (a missing library is told in our words first)
 from accelerate import PartialState  # noqa: E402
