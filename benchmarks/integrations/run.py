@@ -4,7 +4,7 @@ Every few steps another way of reporting is switched on, and twice in each round
 figure is the median over the rounds of its time a step against that round's control. All of them
 are given every step's loss.
 
-    python benchmarks/integrations/run.py [lightning] [transformers] [--steps 2000]
+    python benchmarks/integrations/run.py [lightning] [transformers] [--steps 2000] [--width 512]
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 
 import torch
 
+import periflow_sdk as pf
+
 folder = Path(tempfile.mkdtemp(prefix="pf-bench-"))
 os.environ |= {
     "PERIFLOW_HOME": str(folder / "home"),
@@ -36,7 +38,7 @@ os.environ |= {
     "PROCESSED_ITERS": "0",
 }
 WAYS = ("control", "PeriFlowCallback", "control again", "TensorBoard", "W&B")
-GROUP, WARM_UP, WIDTH = 10, 50, 512
+GROUP, WARM_UP = 10, 50
 
 
 class Turns:
@@ -44,13 +46,15 @@ class Turns:
 
     Args:
         steps: Steps of each way.
+        width: Of the layers that are trained, which says how long a step takes.
 
     Attributes:
         switch: Makes a way the only one that is on; set by the training.
         seconds: Seconds a step of each way, by round.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, width: int) -> None:
+        self.width = width
         self.rounds = steps // GROUP
         self.total = WARM_UP + self.rounds * len(WAYS) * (GROUP + 1) + 1
         self.switch: Callable[[str], None] = lambda way: None
@@ -72,9 +76,9 @@ class Turns:
         self._count += 1
 
 
-def network() -> torch.nn.Module:
+def network(width: int) -> torch.nn.Module:
     linear = torch.nn.Linear
-    return torch.nn.Sequential(linear(WIDTH, WIDTH), torch.nn.ReLU(), linear(WIDTH, 1))
+    return torch.nn.Sequential(linear(width, width), torch.nn.ReLU(), linear(width, 1))
 
 
 def train_by_lightning(turns: Turns) -> None:
@@ -86,7 +90,7 @@ def train_by_lightning(turns: Turns) -> None:
     class Model(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.network = network()
+            self.network = network(turns.width)
 
         def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
             turns.tick()
@@ -116,7 +120,7 @@ def train_by_lightning(turns: Turns) -> None:
         trainer.callbacks = [callback, *others] if way == "PeriFlowCallback" else others
 
     turns.switch = switch
-    batches = [torch.randn(32, WIDTH)] * turns.total
+    batches = [torch.randn(32, turns.width)] * turns.total
     trainer.fit(Model(), torch.utils.data.DataLoader(batches, batch_size=None))
 
 
@@ -129,7 +133,7 @@ def train_by_transformers(turns: Turns) -> None:
     class Model(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = network()
+            self.network = network(turns.width)
 
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
             turns.tick()
@@ -150,7 +154,7 @@ def train_by_transformers(turns: Turns) -> None:
         "TensorBoard": TensorBoardCallback(),
         "W&B": WandbCallback(),
     }
-    data = [{"x": row} for row in torch.randn(32 * turns.total, WIDTH)]
+    data = [{"x": row} for row in torch.randn(32 * turns.total, turns.width)]
     callbacks = list(ways.values())
     trainer = transformers.Trainer(Model(), arguments, train_dataset=data, callbacks=callbacks)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
@@ -164,9 +168,10 @@ def train_by_transformers(turns: Turns) -> None:
     trainer.train()
 
 
-def measure(title: str, train: Callable[[Turns], None], steps: int) -> None:
-    turns = Turns(steps)
+def measure(title: str, train: Callable[[Turns], None], steps: int, width: int) -> None:
+    turns = Turns(steps, width)
     train(turns)
+    pf.finish()
     control = turns.seconds["control"]
     print(f"\n{title}: {steps} steps of each; load {os.getloadavg()[0]:.1f}\n")
     print("| way | µs a step | against the control | quartiles |")
@@ -182,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("frameworks", nargs="*", default=["lightning", "transformers"])
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--width", type=int, default=512)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -189,7 +195,7 @@ def main() -> None:
     os.chdir(folder)
     trainings = {"lightning": train_by_lightning, "transformers": train_by_transformers}
     for name in options.frameworks:
-        measure(name, trainings[name], options.steps)
+        measure(name, trainings[name], options.steps, options.width)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 | used | since | without it (an untested, newer version) |
 | --- | --- | --- |
 | ``_logger_connector.on_batch_end``, ``._logged_metrics`` | 1.2 | ``trainer.logged_metrics`` |
+| a hook that is None is not called (``trainer.call``) | 2.0 | it is called, for nothing |
 | ``_signal_connector._original_handlers`` | 1.6 | Lightning's own SIGTERM handler stays |
 """
 
@@ -21,6 +22,12 @@ from periflow_integrations._framework import demand, is_tested
 
 NEWEST_TESTED = (2, 6)
 _NAMES = ("lightning.pytorch", "pytorch_lightning")
+_EVERY_BATCH = (
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
 _REQUIREMENT = "lightning>=2.5"
 
 T = TypeVar("T", bound=type)
@@ -77,6 +84,14 @@ def after_batch(trainer: Any, call: Callable[[], None]) -> None:
         call()
 
     connector.on_batch_end = on_batch_end
+
+
+def silence(callback: Any) -> None:
+    """Have Lightning not call the hooks of every batch that a callback does not implement."""
+    for base in (package.Callback for package in packages()):
+        for name in _EVERY_BATCH:
+            if getattr(type(callback), name) is getattr(base, name):
+                setattr(callback, name, None)
 
 
 def collected(trainer: Any) -> Mapping[str, Any]:

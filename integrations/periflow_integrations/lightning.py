@@ -57,6 +57,7 @@ class PeriFlowCallback:
         self._reads_late = adapter.is_version_tested(trainer)
         if self._reads_late:
             adapter.after_batch(trainer, self._after_batch)
+            adapter.silence(self)
         if (job := job_environment()) is not None and job.checkpoint_dir is not None:
             for checkpoint in adapter.model_checkpoints(trainer):
                 checkpoint.dirpath = checkpoint.dirpath or str(job.checkpoint_dir)
@@ -70,6 +71,7 @@ class PeriFlowCallback:
             self._open_run()
         _run.warn_if_begun_anew(trainer.global_step, "fit(ckpt_path=pf.latest_checkpoint())")
         self._is_active, self._is_in_step = True, False
+        self._updates = trainer.global_step
         if pf.should_stop():
             adapter.stop(trainer)
 
@@ -79,21 +81,21 @@ class PeriFlowCallback:
         if self._is_active and not self._is_in_step:
             pf.start_step()
             self._is_in_step = True
-            self._updates = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self._is_active or trainer.global_step == self._updates:
+        if not self._is_active or (updates := trainer.global_step) == self._updates:
             return
+        self._updates = updates
         pf.end_step()
         self._is_in_step, self._is_batch_done = False, True
         if not self._reads_late:
             self._record(trainer.logged_metrics)
-        if pf.is_emergency_save():
-            assert self._saves is not None
-            self._saves.save_now(_emergency_path(pf.current_step()))
         if pf.should_stop():
+            if pf.is_emergency_save():
+                assert self._saves is not None
+                self._saves.save_now(_emergency_path(pf.current_step()))
             adapter.stop(trainer)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
@@ -160,17 +162,16 @@ class PeriFlowCallback:
         logged: Mapping[str, Any] = self._trainer.logged_metrics
         return logged
 
-    def _record(self, logged: Any) -> None:
-        """Record the values that are new: Lightning keeps old ones, as other tensors of the same
-        memory."""
-        seen = self._recorded
-        new = {
-            name: value
-            for name, value in logged.items()
-            if name not in seen or seen[name].data_ptr() != value.data_ptr()
-        }
+    def _record(self, logged: Mapping[str, Any]) -> None:
+        """Record what is new: Lightning keeps old values, as other tensors of the same memory."""
+        recorded, new = self._recorded, {}
+        for name, value in logged.items():
+            before = recorded.get(name)
+            if before is None or before.data_ptr() != value.data_ptr():
+                recorded[name] = value
+                # One on the CPU needs no wait, and a number is recorded faster than a tensor.
+                new[name] = value.item() if value.is_cpu else value
         if new:
-            seen.update(new)
             _run.record(new)
 
 

@@ -68,10 +68,10 @@ class PeriFlowCallback(transformers.TrainerCallback):
             return
         pf.end_step()
         self._is_in_step = False
-        if pf.is_emergency_save():
-            control.should_save = True
         if pf.should_stop():
-            self._leave(control)
+            control.should_save = control.should_save or pf.is_emergency_save()
+            self._is_leaving = control.should_training_stop = True
+            control.should_evaluate = False  # it would come before the save
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._is_active and pf.should_stop():
@@ -108,11 +108,6 @@ class PeriFlowCallback(transformers.TrainerCallback):
 
     def _is_mine(self, state: Any) -> bool:
         return PeriFlowCallback._in_charge == (self, state)
-
-    def _leave(self, control: Any) -> None:
-        self._is_leaving = True
-        control.should_training_stop = True
-        control.should_evaluate = False  # it would come before the save
 
 
 def _saved_folder(args: Any, state: Any) -> Path | None:

@@ -265,7 +265,7 @@ def test_logger_or_trainer_alone_brings_the_callback_along(job, part) -> None:
         assert job.records(kind="config")[0]["config"] == {"depth": 3}
 
 
-def test_values_are_handed_over_without_being_read(job, monkeypatch) -> None:
+def test_values_on_a_device_are_handed_over_without_being_read(job, monkeypatch) -> None:
     reads: list[Any] = []
     given: list[Any] = []
     for name in ("item", "cpu", "tolist", "__float__", "__bool__"):
@@ -276,6 +276,7 @@ def test_values_are_handed_over_without_being_read(job, monkeypatch) -> None:
             return read(self, *args, **kwargs)
 
         monkeypatch.setattr(torch.Tensor, name, counted)
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
     monkeypatch.setattr(pf, "metric", given.append)
     trainer(max_epochs=2).fit(model(), batches(4), batches(1))
     without = len(reads)
