@@ -69,7 +69,7 @@ class PeriFlowCallback(transformers.TrainerCallback):
         pf.end_step()
         self._is_in_step = False
         if pf.should_stop():
-            control.should_save = control.should_save or pf.is_emergency_save()
+            control.should_save = pf.is_emergency_save() or control.should_save
             self._is_leaving = control.should_training_stop = True
             control.should_evaluate = False  # it would come before the save
 
