@@ -43,7 +43,12 @@ def preempt(job, client, way: str) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("framework", "way"), [("lightning", "rank"), ("transformers", "pf"), ("accelerate", "pf")]
+    ("framework", "way"),
+    [
+        ("lightning", "rank"),
+        ("transformers", "pf"),
+        pytest.param("accelerate", "pf", marks=pytest.mark.soak),
+    ],
 )
 def test_two_ranks_of_a_framework_go_on_where_they_saved(
     run, client, tmp_path, framework, way
