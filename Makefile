@@ -1,4 +1,4 @@
-.PHONY: demo test check bench bench-hotpath soak clean
+.PHONY: demo test test-matrix check bench bench-hotpath soak clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,6 +11,9 @@ test: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
 	$(BIN)/pytest -n 2 --dist worksteal
+
+test-matrix: .venv/.installed
+	@scripts/test-matrix.sh
 
 check: .venv/.installed
 	$(BIN)/ruff check .
