@@ -9,6 +9,7 @@ demo: .venv/.installed
 test: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
+	@scripts/install-data-packages.sh
 	$(BIN)/pytest -n 2 --dist worksteal
 
 check: .venv/.installed
@@ -27,6 +28,7 @@ bench-hotpath: .venv/.installed
 soak: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
+	@scripts/install-data-packages.sh
 	$(BIN)/pytest -m soak --timeout 3600
 
 .venv/.installed: pyproject.toml cli/pyproject.toml server/pyproject.toml constraints.txt

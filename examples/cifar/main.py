@@ -79,7 +79,8 @@ def load(folder: Path, parts: dict[str, Any], device: torch.device) -> int:
     state = torch.load(path, map_location=device, weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(state[name])
-    print(f"goes on after step {state['step']}")
+    if dist.get_rank() == 0:
+        print(f"goes on after step {state['step']}")
     return int(state["step"])
 
 
