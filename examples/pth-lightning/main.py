@@ -7,11 +7,11 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from model import AutoEncoder, load_mnist
-from periflow_integrations.lightning import PeriFlowCallback
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import periflow_sdk as pf
+from periflow_integrations.lightning import PeriFlowCallback
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
         max_epochs=args.epochs,
         callbacks=[PeriFlowCallback(), ModelCheckpoint(args.save)],
         logger=False,
+        num_sanity_val_steps=0,
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
     )
