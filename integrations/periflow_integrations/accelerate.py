@@ -139,5 +139,5 @@ def _extend_accelerator() -> None:
 
 
 def _trackers(accelerator: Any) -> list[PeriFlowTracker]:
-    """Ours: one, should there be two by mistake."""
-    return [t for t in accelerator.trackers if isinstance(t, PeriFlowTracker)][:1]
+    """Ours, in every rank (Accelerate starts trackers in the main process only); one, not two."""
+    return [t for t in accelerator.log_with if isinstance(t, PeriFlowTracker)][:1]
