@@ -18,6 +18,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils.logging import disable_progress_bar
 
 import periflow_sdk as pf
 from periflow_integrations.transformers import PeriFlowCallback
@@ -26,6 +27,7 @@ from periflow_integrations.transformers import PeriFlowCallback
 def main() -> None:
     args = parsed_arguments()
     set_seed(args.seed)
+    disable_progress_bar()  # a log is no terminal
     rows = load_texts(args.data / "train.jsonl")
     topics = sorted({row["topic"] for row in rows})
     tokenizer = AutoTokenizer.from_pretrained(args.data / "tokenizer")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import lightning as L
+from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from model import AutoEncoder, load_mnist
 from torch.utils.data import DataLoader
@@ -23,9 +23,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     args = parser.parse_args()
 
-    L.seed_everything(0)
+    seed_everything(0)
     train, validation = load_mnist(args.data)
-    trainer = L.Trainer(
+    trainer = Trainer(
         max_epochs=args.epochs,
         callbacks=[PeriFlowCallback(), ModelCheckpoint(args.save)],
         logger=False,
@@ -35,7 +35,7 @@ def main() -> None:
     )
     trainer.fit(
         AutoEncoder(lr=args.lr),
-        # Its place in the data is in the checkpoint, so that a run goes on in the middle of an epoch.
+        # Its place in the data goes into checkpoints: a run goes on in the middle of an epoch.
         StatefulDataLoader(train, args.batch_size, shuffle=True),
         DataLoader(validation, batch_size=500),
         ckpt_path=pf.latest_checkpoint(),

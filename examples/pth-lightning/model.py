@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-import lightning as L
 import numpy as np
 import torch
+from lightning import LightningModule
 from torch import nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
 
-class AutoEncoder(L.LightningModule):
+class AutoEncoder(LightningModule):
     """Learns to draw a digit again from a few numbers.
 
     Args:
