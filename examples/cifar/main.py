@@ -116,7 +116,7 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument("--load", type=Path, help="go on from the checkpoint.pt of this folder")
     parser.add_argument("--depth", type=int, default=8, help="of the network: 8, 14, 20, ...")
     parser.add_argument("--batch-size", type=int, default=64, help="of all ranks together")
-    parser.add_argument("--total-epochs", type=int, default=5)
+    parser.add_argument("--total-epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-interval", type=int, default=50, help="in steps")

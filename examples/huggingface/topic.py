@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-MAX_TOKENS = 48
+MAX_TOKENS = 32
 
 
 def load_texts(path: Path) -> list[dict[str, str]]:

@@ -45,20 +45,23 @@ class Run:
         self.stranger = stranger
         self.example = example
         self.folder = ROOT / "examples" / example.name
-        self.data = stranger.folder / "data"
-        self.python("get_data.py", self.data, *example.get_data)
+        self.data = stranger.folder / example.dataset
+        made = self.start("get_data.py", self.data, *example.get_data)
+        if made.returncode != 0:
+            pytest.skip(made.stderr.strip())
         stranger.pf("dataset", "upload", "-n", example.dataset, "-p", f"{self.data}/")
         template = self.folder / "pf-template.yml"
         job = stranger.json("job", "run", "-f", template, "-d", self.folder)
         self.number = job["number"]
 
-    def python(self, script: str, *words: object) -> str:
-        command = [sys.executable, str(self.folder / script), *map(str, words)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=self.stranger.environment, check=False
+    def start(self, script: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(self.folder / script), *map(str, words)],
+            capture_output=True,
+            text=True,
+            env={**self.stranger.environment, "OMP_NUM_THREADS": "1"},
+            check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
     def preempt_after(self, share: float) -> None:
         """Take the node once this share of the steps is done."""
@@ -93,10 +96,12 @@ class Run:
 
     def evaluate(self) -> float:
         """Take the newest checkpoint home, load it and measure it."""
-        target = self.stranger.folder / "checkpoint"
+        target = self.stranger.folder / f"{self.example.name}-checkpoint"
         self.stranger.pf("checkpoint", "download", "latest", "-d", target)
         words = [w.format(checkpoint=target, data=self.data) for w in self.example.evaluate]
-        number, percent = re.search(r": ([\d.]+)(%?)$", self.python("evaluate.py", *words)).groups()
+        done = self.start("evaluate.py", *words)
+        assert done.returncode == 0, done.stderr
+        number, percent = re.search(r": ([\d.]+)(%?)$", done.stdout).groups()
         return float(number) / (100 if percent else 1)
 
 
@@ -104,8 +109,8 @@ class Run:
 @pytest.mark.parametrize(
     "example", [CIFAR, LIGHTNING, HUGGINGFACE], ids=lambda example: example.name
 )
-def test_example_goes_on_where_it_was_preempted(stranger, example: Example) -> None:
-    run = Run(stranger, example)
+def test_example_goes_on_where_it_was_preempted(settled, example: Example) -> None:
+    run = Run(settled, example)
     run.preempt_after(0.2)
     job = run.end()
     assert [a["status"] for a in job["attempts"]] == ["preempted", "success"], run.log()
