@@ -10,6 +10,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
+	@scripts/install-data-packages.sh
 	$(BIN)/pytest -n 2 --dist worksteal
 
 test-matrix: .venv/.installed
@@ -31,6 +32,7 @@ bench-hotpath: .venv/.installed
 soak: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
+	@scripts/install-data-packages.sh
 	$(BIN)/pytest -m soak --timeout 3600
 
 .venv/.installed: pyproject.toml cli/pyproject.toml server/pyproject.toml constraints.txt
