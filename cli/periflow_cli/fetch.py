@@ -119,7 +119,9 @@ class Fetch:
             self._project, self._dataset.id, [file.path for file in files]
         )
 
-    def _settle(self, running: set[Future[DatasetFile]], write: object) -> set[Future[DatasetFile]]:
+    def _settle(
+        self, running: set[Future[DatasetFile]], write: Callable[[str], object]
+    ) -> set[Future[DatasetFile]]:
         done, left = wait(running, return_when=FIRST_COMPLETED)
         for each in done:
             file = each.result()
