@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -168,20 +169,23 @@ def test_tutorials_folder_is_shown_as_the_tutorial_prints_it(settled, tmp_path: 
 
 
 def test_new_version_sends_only_what_changed_and_the_old_one_stays(settled, cifar: Path) -> None:
+    # Smaller files share chunks, and go again with their neighbours.
+    (cifar / "images").write_bytes(os.urandom(20_000_000))
     settled.pf("dataset", "upload", "-n", "grown", "-p", f"{cifar}/")
     assert settled.run("dataset", "upload", "-n", "grown", "-p", f"{cifar}/").returncode == 5
     (cifar / "extra").write_bytes(b"more" * 1000)
     words = ("dataset", "upload", "-n", "grown", "-p", f"{cifar}/", "--new-version")
     said = settled.pf(*words)
-    assert said.startswith("Uploaded dataset grown version 2: 191.7 kB in 4 files in ")
-    assert "187.7 kB of it was there already" in said
+    assert said.startswith("Uploaded dataset grown version 2: 20.2 MB in 5 files in ")
+    assert "20.0 MB of it was there already" in said
     found = settled.json("dataset", "view", "grown")
     assert [each["version"] for each in found["versions"]] == [2, 1]
-    assert len(found["files"]) == 4
+    assert len(found["files"]) == 5
     old = settled.pf("dataset", "view", "grown", "--version", 1)
-    assert "extra" not in old and "Version\t1 of 2" in old and "Versions\n2\t191.7 kB" in old
+    assert "extra" not in old and "Version\t1 of 2" in old and "Versions\n2\t20.2 MB" in old
     settled.pf("dataset", "download", "grown", "--version", 1, "-d", cifar / "old")
     assert sorted(path.name for path in (cifar / "old").rglob("*") if path.is_file()) == [
+        "images",
         "meta",
         "test",
         "train",
