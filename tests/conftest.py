@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloud import azure_url, endpoint, google, s3_url  # noqa: F401
 from nursery import ForkedServer, nursery
 from postgresql_cluster import PostgresqlCluster, programs
 
