@@ -21,6 +21,7 @@ from periflow_sdk.errors import (
     NotFoundError,
     PeriFlowError,
     UnsafePathError,
+    UsageError,
 )
 
 T = TypeVar("T")
@@ -65,6 +66,8 @@ class Preparation:
         self._fetch_workspace()
         for n, data in enumerate(self._assignment.data):
             target = self._folder / "data" / str(n)
+            if data.snapshot_id is None:
+                raise UsageError(f"The dataset {data.name} is linked, and is not mounted yet.")
             if self._fetch(data.snapshot_id, target):
                 self._tell("preparing", f"Fetched the dataset {data.name}.")
         return self._restore()

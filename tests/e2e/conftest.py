@@ -130,7 +130,8 @@ class Stranger:
     def agent_pid(self, number: int) -> int:
         """The supervisor of the newest attempt of a job."""
         job_id = self.job(number)["id"]
-        newest = max((self.home / "server/jobs" / job_id).glob("*/0/agent.json"))
+        nodes = (self.home / "server/jobs" / job_id).glob("*/0/agent.json")
+        newest = max(nodes, key=lambda path: int(path.parts[-3]))
         return int(json.loads(newest.read_text())["pid"])
 
     def log(self, number: int) -> list[str]:

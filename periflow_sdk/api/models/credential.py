@@ -45,6 +45,8 @@ def _base64(value: SecretStr) -> SecretStr:
     return value
 
 
+Revealed = Annotated[SecretStr, _revealed]
+"""A secret in an answer."""
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096), _revealed]
 SecretWord = Annotated[Secret, AfterValidator(_printable)]
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
@@ -190,7 +192,7 @@ class NamedCredential(Wire):
 class JobCredential(NamedCredential):
     """What the agent of a job gets for it."""
 
-    values: dict[str, Annotated[SecretStr, _revealed]]
+    values: dict[str, Revealed]
 
 
 class JobCredentials(Wire):
