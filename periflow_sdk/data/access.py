@@ -71,7 +71,7 @@ def job_source(
     from periflow_sdk.data.link import address, identity
     from periflow_sdk.data.linked import LinkedSource
 
-    secret = access.secret or {}
+    secret = {name: each.get_secret_value() for name, each in (access.secret or {}).items()}
     return LinkedSource(
         identity(access.link, secret),
         Fetcher(access.link, secret),
