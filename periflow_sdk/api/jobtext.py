@@ -125,11 +125,6 @@ class _Document:
                 "job_setting.type: predefined jobs are not available; "
                 "use custom, with an image and a command",
             )
-        for path in (("data", "mode"), *(("data", index, "mode") for index in range(64))):
-            if _dig(self.values, path) == "stream":
-                raise self._error_at(
-                    self._value(path), "data.mode: stream is not available yet; use copy"
-                )
 
     def refuse_taken_name(self, spec: JobSpec) -> None:
         """Raise for a name that already means another job."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -12,9 +13,10 @@ from periflow_sdk.environment import DataEnvironment, data_environment
 from periflow_sdk.errors import UsageError
 
 if TYPE_CHECKING:
+    from periflow_sdk.api.client import ApiClient
     from periflow_sdk.api.models import Dataset as FoundDataset
     from periflow_sdk.api.models import DatasetAccess
-    from periflow_sdk.data.connection import JobConnection, LoginConnection
+    from periflow_sdk.data.connection import LoginConnection
     from periflow_sdk.data.source import Source
 
 
@@ -44,33 +46,30 @@ def _open_in_job(name: str, environment: DataEnvironment) -> Dataset:
     with connection() as client:
         access = client.dataset_access(name)
         project = client.assignment().project_id
-    source = job_source(connection, project, access, environment.run)
+    if access.snapshot_id is not None:
+        source = managed_source(connection, name, project, access.snapshot_id)
+    else:
+        source = linked_source(access, environment.run)
     return Dataset(name, source, access.dataset.version)
 
 
-def job_source(
-    connection: JobConnection, project: str, access: DatasetAccess, run: str | None
-) -> Source:
-    """Where a job, or its agent, reads a dataset.
+def linked_source(access: DatasetAccess, run: str | None) -> Source:
+    """Where a job, or its agent, reads a linked dataset.
 
     Args:
-        connection: With the job's token.
-        project: Id of the job's project.
         access: What the control plane grants the job.
         run: What the processes of this attempt on this machine have in common, by its name.
 
     Raises:
         UsageError: the dataset has no files.
     """
-    if access.snapshot_id is not None:
-        return _managed(connection, access.dataset.name, project, access.snapshot_id)
-    if access.link is None:
-        raise UsageError(f"the dataset {access.dataset.name} has no files")
     from periflow_sdk.data.cache import node_cache
     from periflow_sdk.data.fetcher import Fetcher
     from periflow_sdk.data.link import address, identity
     from periflow_sdk.data.linked import LinkedSource
 
+    if access.link is None:
+        raise UsageError(f"the dataset {access.dataset.name} has no files")
     secret = {name: each.get_secret_value() for name, each in (access.secret or {}).items()}
     return LinkedSource(
         identity(access.link, secret),
@@ -89,7 +88,7 @@ def _open_with_login(name: str, environment: DataEnvironment) -> Dataset:
         project = current_project(client, connection, environment)
         found = client.dataset(project, name)
     if found.snapshot_id is not None:
-        source = _managed(connection, found.name, project, found.snapshot_id)
+        source = managed_source(connection, found.name, project, found.snapshot_id)
     else:
         source = _signed(connection, project, found)
     return Dataset(found.name, source, found.version)
@@ -104,13 +103,14 @@ def _signed(connection: LoginConnection, project: str, found: FoundDataset) -> S
     return LinkedSource(f"dataset {found.id}", bucket, node_cache(), (_url(found.name), {}))
 
 
-def _managed(
-    connection: JobConnection | LoginConnection, name: str, project: str, snapshot_id: str
+def managed_source(
+    connect: Callable[[], ApiClient], name: str, project: str, snapshot_id: str
 ) -> Source:
+    """Where a dataset is read that PeriFlow keeps; see ``ManagedSource``."""
     from periflow_sdk.data.cache import node_cache
     from periflow_sdk.data.managed import ManagedSource
 
-    return ManagedSource(_url(name), connection, project, snapshot_id, node_cache())
+    return ManagedSource(_url(name), connect, project, snapshot_id, node_cache())
 
 
 def _url(name: str) -> str:

@@ -170,7 +170,7 @@ def node_cache() -> Cache:
     return Cache(environment.folder, environment.capacity_bytes)
 
 
-def pinned(path: Path) -> bool:
+def pin(path: Path) -> bool:
     """Keep a unit of the cache for as long as this process lives; False if it is not there."""
     return _pins.hold(path)
 

@@ -25,6 +25,8 @@ from periflow_sdk.data.source import DataFile
 from periflow_sdk.errors import MissingExtraError, PeriFlowError
 
 _EXTRAS = {"s3": ("s3", "obstore"), "azure-blob": ("azure", "obstore"), "gcs": ("gcs", "gcsfs")}
+# Not by -m: the module would be there twice, and its errors two of a name.
+_HELPER = "from periflow_sdk.data.fetchprocess import main; main()"
 _running: WeakSet[_Helper] = WeakSet()
 
 
@@ -102,7 +104,7 @@ class _Helper:
         requests, self._requests = os.pipe()
         self._answers, answers = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "periflow_sdk.data.fetchprocess"],
+            [sys.executable, "-c", _HELPER],
             stdin=requests,
             stdout=answers,
             env=_environment(),

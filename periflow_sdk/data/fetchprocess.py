@@ -1,4 +1,4 @@
-"""The helper of :mod:`.fetcher`: ``python -m periflow_sdk.data.fetchprocess``.
+"""The helper of :mod:`.fetcher`.
 
 Its first line of input is ``{"link": ..., "secret": ...}``. Each further one is a request with an
 ``id``; the answer is a line ``{"id", "size", "error"}`` and so many bytes, in any order:
@@ -152,7 +152,3 @@ def main() -> None:
     except BrokenPipeError:
         pass
     os._exit(0)  # requests that nobody waits for any more
-
-
-if __name__ == "__main__":
-    main()

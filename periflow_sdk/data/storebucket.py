@@ -17,7 +17,7 @@ from obstore.exceptions import (
 from periflow_sdk.data.fetchprocess import ChangedError
 
 if TYPE_CHECKING:
-    from obstore.store import AzureStore, S3Store
+    from obstore.store import AzureAccessKey, AzureStore, S3Credential, S3Store
 
 _CREDENTIAL_HINT = "pf credential update, or ask who keeps the bucket; then submit the job again"
 
@@ -79,7 +79,7 @@ def _options(url: str | None) -> dict[str, Any]:
 
 
 def _open_s3(link: Mapping[str, Any], secret: Mapping[str, str]) -> S3Store:
-    from obstore.store import S3Credential, S3Store
+    from obstore.store import S3Store
 
     # A provider, and not the key itself: variables of the script's own environment would be added.
     def key() -> S3Credential:
@@ -106,7 +106,7 @@ def _open_s3(link: Mapping[str, Any], secret: Mapping[str, str]) -> S3Store:
 
 
 def _open_azure(link: Mapping[str, Any], secret: Mapping[str, str]) -> AzureStore:
-    from obstore.store import AzureAccessKey, AzureStore
+    from obstore.store import AzureStore
 
     def key() -> AzureAccessKey:
         return {"access_key": secret["storage_account_key"], "expires_at": None}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from periflow_sdk.api import models as m
-from periflow_sdk.api.jobfile import DataSection
+from periflow_sdk.api.jobfile import HUB_PREFIX, DataSection
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt, nodes_of
@@ -67,10 +68,13 @@ def create(session: Session, project_id: str, user_id: str, body: m.JobCreate) -
     return present((job, username))
 
 
-def _mounts(session: Session, project_id: str, sections: list[DataSection]) -> list[dict[str, str]]:
+def _mounts(session: Session, project_id: str, sections: list[DataSection]) -> list[dict[str, Any]]:
     """What the data sets of a job file are now; a later change of a name changes no job."""
     mounts = []
     for section in sections:
+        if section.name.startswith(HUB_PREFIX):
+            mounts.append({"name": section.name, "mount_path": section.mount_path})
+            continue
         dataset = dataset_named(session, project_id, section.name)
         if dataset.snapshot_id is None:
             raise InvalidRequestError(f"Dataset {dataset.name} has no files of its own here.")
