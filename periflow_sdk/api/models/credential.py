@@ -151,12 +151,12 @@ class CredentialUpdate(_CredentialBody):
 
 
 class CredentialUse(Wire):
-    """What relies on a credential: a job that has not ended, or a notification.
+    """What relies on a credential: a job that has not ended, a dataset, or a notification.
 
     ``project`` and ``name`` are empty where the caller may not know them.
     """
 
-    kind: Literal["job", "notification"]
+    kind: Literal["job", "dataset", "notification"]
     name: str
     project: str
 

@@ -55,10 +55,11 @@ class DatasetCreate(Body):
 
 
 class DatasetUpdate(Body):
-    """Another name, other metadata, or both."""
+    """Another name, other metadata, or of a linked one another credential (id or name)."""
 
     name: Name | None = None
     metadata: dict[str, Any] | None = None
+    credential_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
 
 
 class DatasetVersionCreate(Body):
@@ -121,9 +122,13 @@ DatasetEntry = Annotated[DatasetFile | DatasetFolder, Field(discriminator="kind"
 
 
 class DatasetPage(Wire):
-    """What lies in a dataset or a folder of it, by path; ``next_cursor`` asks for what follows."""
+    """What lies in a dataset or a folder of it, by path; ``next_cursor`` asks for what follows.
+
+    ``left_out`` counts objects of the bucket whose names could be no paths.
+    """
 
     items: list[DatasetEntry] = []
+    left_out: int = 0
     next_cursor: str | None = None
 
 
