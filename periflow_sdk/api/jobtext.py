@@ -58,6 +58,7 @@ def read_spec(text: str, name: str, overrides: Mapping[str, Any]) -> JobSpec:
     document = _Document(text, name)
     values = {**document.values, **overrides}
     document.refuse_what_is_planned()
+    document.refuse_missing_mount_paths()
     if isinstance(values.get("data"), dict):
         values["data"] = [values["data"]]
     try:
@@ -125,6 +126,20 @@ class _Document:
                 "job_setting.type: predefined jobs are not available; "
                 "use custom, with an image and a command",
             )
+
+    def refuse_missing_mount_paths(self) -> None:
+        """Raise for a dataset that is to be copied, and to nowhere."""
+        data = self.values.get("data")
+        numbered = range(len(data)) if isinstance(data, list) else ()
+        for path in (("data",), *(("data", number) for number in numbered)):
+            section = _dig(self.values, path)
+            if not isinstance(section, dict) or "name" not in section:
+                continue
+            if section.get("mount_path") is None and section.get("mode") != "stream":
+                raise self._error_at(
+                    self._value((*path, "name")),
+                    "data.mount_path is missing; only with mode: stream there is none",
+                )
 
     def refuse_taken_name(self, spec: JobSpec) -> None:
         """Raise for a name that already means another job."""

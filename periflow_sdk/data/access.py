@@ -99,7 +99,7 @@ def _signed(connection: LoginConnection, project: str, found: FoundDataset) -> S
     from periflow_sdk.data.linked import LinkedSource
     from periflow_sdk.data.signed import SignedBucket
 
-    bucket = SignedBucket(connection, project, found.id)
+    bucket = SignedBucket(connection, project, found.id, found.cloud)
     return LinkedSource(f"dataset {found.id}", bucket, node_cache(), (_url(found.name), {}))
 
 

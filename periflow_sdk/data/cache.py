@@ -194,10 +194,10 @@ def _remove(folder: Path) -> bool:
     """Remove a unit that nobody fetches or uses."""
     guards: list[int] = []
     try:
-        for entry in [folder / _LOCK, *_children(folder)]:
-            if entry.name == _LOCK or not entry.name.startswith("."):
-                guards.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
-                fcntl.flock(guards[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        units = [entry for entry in _children(folder) if not entry.name.startswith(".")]
+        for entry in (folder / _LOCK, *units):
+            guards.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
+            fcntl.flock(guards[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The lock goes last and with it the folder: nobody can begin anew in between.
         for entry in _children(folder):
             if entry.name != _LOCK:

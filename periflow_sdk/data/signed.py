@@ -30,9 +30,13 @@ class SignedBucket:
         connect: Makes a client of the control plane; called in each process.
         project: Id of the dataset's project.
         dataset: Its id.
+        cloud: Where it is linked to.
     """
 
-    def __init__(self, connect: Callable[[], ApiClient], project: str, dataset: str) -> None:
+    def __init__(
+        self, connect: Callable[[], ApiClient], project: str, dataset: str, cloud: str
+    ) -> None:
+        self._has_generations = cloud == "gcs"
         self._project = project
         self._dataset = dataset
         self._client = PerProcess(connect)
@@ -92,15 +96,14 @@ class SignedBucket:
                 time.sleep(min(0.25 * 2**attempt, 8.0) * random.uniform(0.5, 1.0))
             if file.path not in self._urls:
                 self._sign([file.path])
-            headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
-            if file.etag:
-                headers["If-Match"] = file.etag
             try:
-                answer = self._http().get(self._urls[file.path], headers=headers)
+                answer = self._http().get(
+                    self._urls[file.path], headers=self._headers(file, start, end)
+                )
             except httpx.TransportError as error:
                 trouble = str(error) or type(error).__name__
                 continue
-            if answer.status_code in (404, 412):
+            if answer.status_code in (404, 412) or self._is_another(file, answer):
                 raise _changed(file.path)
             if answer.status_code in (200, 206) and len(answer.content) == end - start:
                 return answer.content
@@ -112,6 +115,17 @@ class SignedBucket:
             code="transfer_failed",
             hint="Read it again: what is there already is kept.",
         )
+
+    def _headers(self, file: DataFile, start: int, end: int) -> dict[str, str]:
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        if file.etag and not self._has_generations:
+            headers["If-Match"] = f'"{file.etag}"'
+        return headers
+
+    def _is_another(self, file: DataFile, answer: httpx.Response) -> bool:
+        """Whether Google's store, where etags are generations, gave another one."""
+        generation = answer.headers.get("x-goog-generation")
+        return self._has_generations and generation is not None and generation != file.etag
 
 
 def _changed(path: str) -> PeriFlowError:
