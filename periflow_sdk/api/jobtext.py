@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from periflow_sdk.api.jobfile import JobSpec
+from periflow_sdk.api.jobfile import DataSection, JobSpec
 from periflow_sdk.errors import JobFileError
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ class _Document:
             section = _dig(self.values, path)
             if not isinstance(section, dict) or "name" not in section:
                 continue
+            if not section.keys() <= DataSection.model_fields.keys():
+                continue  # the unknown key may be meant for it
             if section.get("mount_path") is None and section.get("mode") != "stream":
                 raise self._error_at(
                     self._value((*path, "name")),

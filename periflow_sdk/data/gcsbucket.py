@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from periflow_sdk.data.fetchprocess import ChangedError
 
@@ -32,7 +33,6 @@ class GcsBucket:
         self._fs: Any = GCSFileSystem(
             token=key,
             endpoint_url=link["endpoint_url"] or None,
-            version_aware=True,
             asynchronous=True,
             skip_instance_cache=True,
             use_listings_cache=False,
@@ -41,20 +41,28 @@ class GcsBucket:
     async def list(self) -> list[tuple[str, int, str | None]]:
         found = await self._fs._find(self._root, detail=True)
         return [
-            (name[len(self._root) + 1 :].partition("#")[0], int(entry["size"]), entry["generation"])
+            (name[len(self._root) + 1 :], int(entry["size"]), str(entry["generation"]))
             for name, entry in found.items()
             if entry["type"] == "file"
         ]
 
     async def read(self, path: str, etag: str | None, start: int, end: int) -> bytes:
-        suffix = f"#{etag}" if etag else ""
+        # By hand: the library takes what follows a # in a path for a generation.
+        bucket = f"{self._fs._location}/download/storage/v1/b/{self._name}"
+        state = f"&generation={etag}" if etag else ""
+        url = f"{bucket}/o/{self._key(path)}?alt=media{state}"
         try:
-            content: bytes = await self._fs._cat_file(
-                f"{self._root}/{path}{suffix}", start=start, end=end
+            content: bytes
+            headers, content = await self._fs._call(
+                "GET", url, headers={"Range": f"bytes={start}-{end - 1}"}
             )
         except FileNotFoundError as error:
             raise ChangedError from error
-        return content
+        names = {name.lower() for name in headers}
+        return content if "content-range" in names else content[start:end]
+
+    def _key(self, path: str) -> str:
+        return quote(f"{self._root}/{path}".partition("/")[2], safe="")
 
     def explain(self, error: Exception) -> dict[str, Any]:
         text = str(error).strip()[:300] or type(error).__name__

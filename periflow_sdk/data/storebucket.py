@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from periflow_sdk.data.fetchprocess import ChangedError
 if TYPE_CHECKING:
     from obstore.store import AzureAccessKey, AzureStore, S3Credential, S3Store
 
+_CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,80})\s*</Code>")
+_REFUSED = re.compile(r"status code: 40[13]\b")
 _CREDENTIAL_HINT = "pf credential update, or ask who keeps the bucket; then submit the job again"
 
 
@@ -53,15 +56,18 @@ class StoreBucket:
             raise ChangedError from error
 
     def explain(self, error: Exception) -> dict[str, Any]:
-        text = str(error).partition("Debug source")[0].strip()[:300]
-        if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)):
+        text = str(error).partition("Debug source")[0]
+        code = _CODE.search(text)
+        reason = code[1] if code else " ".join(text.split())[:200]
+        refusals = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+        if isinstance(error, refusals) or _REFUSED.search(text):
             return {
-                "message": f"The credential may not read {self._name}: {text}",
+                "message": f"The credential may not read {self._name} ({reason}).",
                 "code": "bucket_refused",
                 "hint": _CREDENTIAL_HINT,
             }
         return {
-            "message": f"{self._name} cannot be read: {text}",
+            "message": f"{self._name} cannot be read ({reason}).",
             "code": "bucket_failed",
             "hint": "Look whether bucket, region and address are right: pf dataset view",
         }
