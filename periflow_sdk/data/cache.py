@@ -4,6 +4,7 @@
         .lock                     held by who fetches it or removes it
         .size                     the bytes of a folder that is whole
         <name>                    the file or folder, there only when it is whole
+    <folder>/notes/               words by name: which folder of a link is the newest
     <folder>/added                bytes since the units were counted, as text; locked while changed
 
 What a killed fetch leaves beside ``<name>`` is used by the next one. Over the limit, units go that
@@ -91,6 +92,22 @@ class Cache:
                 self._account(size)
         return path
 
+    def note(self, name: str, text: str) -> None:
+        """Remember a word under a name; it may be forgotten."""
+        with suppress(OSError):
+            folder = self.folder / "notes"
+            folder.mkdir(exist_ok=True)
+            temporary = folder / f".{name}.{os.getpid()}"
+            temporary.write_text(text)
+            temporary.replace(folder / name)
+
+    def noted(self, name: str) -> str | None:
+        """What was remembered under a name."""
+        try:
+            return (self.folder / "notes" / name).read_text()
+        except OSError:
+            return None
+
     def units(self) -> Iterator[Unit]:
         """Every unit, whole or not."""
         for shard in _children(self.folder / "units"):
@@ -121,7 +138,7 @@ class Cache:
                 break
             freed += unit.size if _remove(unit.folder) else 0
         with suppress(OSError), _locked(self.folder / "added"):
-            self._note(total - freed)
+            self._set_added(total - freed)
         return freed
 
     def _unit(self, key: str) -> Path:
@@ -138,21 +155,21 @@ class Cache:
                 "read it file by file: dataset.open(), dataset.fs, periflow_sdk.data.stream().",
                 data={"size": size, "capacity": capacity},
             )
-        if self._noted() + size > capacity:
+        if self._added() + size > capacity:
             # Its own leftovers count and stay: this process holds their lock.
             self.shrink(int(max(0, capacity * _LOW_WATER - size)))
 
     def _account(self, size: int) -> None:
         with suppress(OSError), _locked(self.folder / "added"):
-            self._note(self._noted() + size)
+            self._set_added(self._added() + size)
 
-    def _noted(self) -> int:
+    def _added(self) -> int:
         try:
             return int((self.folder / "added").read_text() or 0)
         except (OSError, ValueError):
             return 0
 
-    def _note(self, size: int) -> None:
+    def _set_added(self, size: int) -> None:
         (self.folder / "added").write_text(str(size))
 
     def _half_of_the_disk(self) -> int:
@@ -160,7 +177,7 @@ class Cache:
         while not place.exists():
             place = place.parent
         disk = os.statvfs(place)
-        return (disk.f_bavail * disk.f_frsize + self._noted()) // 2
+        return (disk.f_bavail * disk.f_frsize + self._added()) // 2
 
 
 @cached

@@ -21,7 +21,7 @@ from periflow_sdk.errors import PeriFlowError, UnsafePathError
 from periflow_sdk.snapshots.path import check_path
 
 _PART_BYTES = 8 * 1024 * 1024
-_TREE, _FILES = "data", "files.json"
+_TREE, _FILES, _LISTING = "data", "files.json", ".files.json"
 _IN_FLIGHT = 128
 
 
@@ -83,9 +83,13 @@ class LinkedSource:
     def folder(self) -> Path:
         files = self.files()
         size = sum(file.size for file in files)
-        self._folder = self._cache.obtain(
-            self._tree_key, _TREE, size, lambda target: _Tree(self._bucket, files, target).fill()
-        )
+
+        def fill(target: Path) -> None:
+            _Tree(self._bucket, files, target, self._known()).fill()
+            _write_listing(target.with_name(_LISTING), files)
+
+        self._folder = self._cache.obtain(self._tree_key, _TREE, size, fill)
+        self._cache.note(_hash(self._identity), self._tree_key)
         return self._folder
 
     def fetch(self, file: DataFile) -> Path:
@@ -135,18 +139,31 @@ class LinkedSource:
 
         return fill
 
+    def _known(self) -> Callable[[DataFile], Path | None]:
+        """Finds what is on this disk already: in the last folder of this link, or fetched alone."""
+        key = self._cache.noted(_hash(self._identity))
+        root = self._cache.find(key, _TREE) if key is not None else None
+        listing = _read_listing(root.with_name(_LISTING)) if root is not None else ()
+        old = set(listing)
+
+        def find(file: DataFile) -> Path | None:
+            if root is not None and file in old:
+                return root / file.path
+            return self._cache.find(self._key(file), posixpath.basename(file.path))
+
+        return find
+
     def _listed(self) -> Sequence[DataFile]:
         """The listing that the first process of this attempt has made."""
 
         def fill(target: Path) -> None:
-            temporary = target.with_name(f".{_FILES}")
-            rows = [[file.path, file.size, file.etag] for file in self._list()]
-            temporary.write_text(json.dumps(rows), encoding="utf-8")
+            temporary = target.with_name(_LISTING)
+            _write_listing(temporary, self._list())
             temporary.rename(target)
 
         key = _hash("listing", self._identity, self._listed_once or "")
         path = self._cache.obtain(key, _FILES, 0, fill)
-        return [DataFile(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        return _read_listing(path)
 
     def _list(self) -> Sequence[DataFile]:
         found = [file for file in self._bucket.list() if not file.path.endswith("/")]
@@ -173,10 +190,17 @@ class LinkedSource:
 class _Tree:
     """A folder on its way into the cache; files are there under their names only when whole."""
 
-    def __init__(self, bucket: Bucket, files: Sequence[DataFile], target: Path) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        files: Sequence[DataFile],
+        target: Path,
+        known: Callable[[DataFile], Path | None],
+    ) -> None:
         self._bucket = bucket
         self._files = files
         self._target = target
+        self._known = known
         self._part = target.with_name(f".{target.name}.part")
 
     def fill(self) -> None:
@@ -185,7 +209,7 @@ class _Tree:
                 (self._part / folder).mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):
                 raise _both_file_and_folder(folder) from None
-        missing = [file for file in self._files if not self._is_there(file)]
+        missing = [f for f in self._files if not (self._is_there(f) or self._is_linked(f))]
         self._bucket.announce(missing)
         large = [file for file in missing if file.size > _PART_BYTES]
         self._store_small(file for file in missing if file.size <= _PART_BYTES)
@@ -197,6 +221,16 @@ class _Tree:
         try:
             return os.stat(self._part / file.path).st_size == file.size  # noqa: PTH116 - many
         except FileNotFoundError:
+            return False
+
+    def _is_linked(self, file: DataFile) -> bool:
+        """Whether it could be taken from elsewhere on this disk."""
+        place = self._known(file)
+        try:
+            if place is not None:
+                os.link(place, self._part / file.path)
+            return place is not None
+        except OSError:
             return False
 
     def _store_small(self, files: Iterable[DataFile]) -> None:
@@ -218,6 +252,18 @@ def _store_large(bucket: Bucket, file: DataFile, target: Path) -> None:
         for answer in as_completed(asked):
             answer.result()
             parts.finish(asked[answer])
+
+
+def _write_listing(path: Path, files: Sequence[DataFile]) -> None:
+    rows = [[file.path, file.size, file.etag] for file in files]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def _read_listing(path: Path) -> Sequence[DataFile]:
+    try:
+        return [DataFile(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _both_file_and_folder(path: str) -> PeriFlowError:

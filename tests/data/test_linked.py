@@ -138,6 +138,11 @@ def test_changed_object_is_refused_and_read_anew_at_the_next_open(
         )
     anew = opened(link, S3_SECRETS, tmp_path)
     assert anew.read(["x"]) == [b"new"] and anew.fetch("y") == kept
+    root = anew.path
+    put(s3_url, bucket, "x", b"newest")
+    newest = opened(link, S3_SECRETS, tmp_path).path
+    assert (newest / "x").read_bytes() == b"newest" and (root / "x").read_bytes() == b"new"
+    assert (newest / "y").samefile(root / "y") and (root / "y").samefile(kept)
 
 
 def test_wrong_key_and_missing_bucket_are_told_in_a_line(
