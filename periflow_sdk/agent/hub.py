@@ -45,7 +45,7 @@ def fetch_from_hub(name: str, cache: Cache, token: str | None) -> Path:
             shutil.rmtree(partial / ".cache", ignore_errors=True)
             partial.rename(target)
 
-        return cache.obtain(f"{found.sha}-hub", "data", size, fill)
+        return cache.obtain(f"{found.sha}-hub", "data", size, fill, f"huggingface:{name}")
     except PeriFlowError:
         raise
     except Exception as error:

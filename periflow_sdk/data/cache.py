@@ -3,6 +3,7 @@
     <folder>/units/<kk>/<key>/    one unit: a file or a whole folder, by what it holds
         .lock                     held by who fetches it or removes it
         .size                     the bytes of a folder that is whole
+        .about                    what that folder is, in words
         <name>                    the file or folder, there only when it is whole
     <folder>/notes/               words by name: which folder of a link is the newest
     <folder>/added                bytes since the units were counted, as text; locked while changed
@@ -28,18 +29,23 @@ from periflow_sdk.data.pin import Pins, is_at
 from periflow_sdk.environment import cache_environment
 from periflow_sdk.errors import PeriFlowError
 
-_LOCK, _SIZE = ".lock", ".size"
+_LOCK, _SIZE, _ABOUT = ".lock", ".size", ".about"
 _LOW_WATER = 0.95
 _pins = Pins()
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit as it lies there. ``used_at`` is in unix seconds, ``size`` in bytes on the disk."""
+    """One unit as it lies there.
+
+    ``used_at`` is in unix seconds, ``size`` in bytes on the disk; ``about`` says what a whole
+    folder is, and nothing of a single file or what is on its way.
+    """
 
     folder: Path
     size: int
     used_at: float
+    about: str = ""
 
 
 class Cache:
@@ -63,7 +69,9 @@ class Cache:
             os.utime(path)
         return path
 
-    def obtain(self, key: str, name: str, size: int, fill: Callable[[Path], None]) -> Path:
+    def obtain(
+        self, key: str, name: str, size: int, fill: Callable[[Path], None], about: str = ""
+    ) -> Path:
         """The unit, fetched by one process or thread while the others that ask for it wait.
 
         Args:
@@ -71,6 +79,7 @@ class Cache:
             name: The file's or folder's own name.
             size: Its bytes.
             fill: Makes the path it is given appear, whole; may leave parts beside it if it fails.
+            about: What a folder is, for people.
 
         Raises:
             PeriFlowError: it is larger than the cache (``cache_too_small``), the disk is full
@@ -88,6 +97,7 @@ class Cache:
                     fill(folder / name)
                     if (folder / name).is_dir():
                         (folder / _SIZE).write_text(str(size))
+                        (folder / _ABOUT).write_text(about, encoding="utf-8")
                 _pins.hold(folder / name)
                 self._account(size)
         return path
@@ -251,7 +261,7 @@ def _measure(folder: Path) -> Unit:
     size, used_at = 0, folder.stat().st_mtime
     for entry in _children(folder):
         status = entry.lstat()
-        if entry.name == _LOCK:
+        if entry.name in (_LOCK, _SIZE, _ABOUT):
             continue
         if not entry.name.startswith("."):
             used_at = status.st_mtime
@@ -259,7 +269,10 @@ def _measure(folder: Path) -> Unit:
             size += _folder_size(folder, entry)
         else:
             size += status.st_blocks * 512
-    return Unit(folder, size, used_at)
+    about = ""
+    with suppress(OSError):
+        about = (folder / _ABOUT).read_text(encoding="utf-8")
+    return Unit(folder, size, used_at, about)
 
 
 def _folder_size(folder: Path, tree: Path) -> int:

@@ -88,7 +88,7 @@ class LinkedSource:
             _Tree(self._bucket, files, target, self._known()).fill()
             _write_listing(target.with_name(_LISTING), files)
 
-        self._folder = self._cache.obtain(self._tree_key, _TREE, size, fill)
+        self._folder = self._cache.obtain(self._tree_key, _TREE, size, fill, self.url)
         self._cache.note(_hash(self._identity), self._tree_key)
         return self._folder
 
