@@ -76,7 +76,7 @@ class Submission:
             UsageError: more devices than there are, or a credential for something else.
         """
         from periflow_cli.checkpoints import find_checkpoint
-        from periflow_cli.commands.dataset import find_dataset
+        from periflow_cli.datasets import find_dataset
         from periflow_sdk.api.jobfile import HUB_PREFIX
 
         self._check_vm(connection)
