@@ -31,6 +31,7 @@ from periflow_sdk.errors import PeriFlowError
 
 _LOCK, _SIZE, _ABOUT = ".lock", ".size", ".about"
 _LOW_WATER = 0.95
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _pins = Pins()
 
 
@@ -94,7 +95,7 @@ class Cache:
                     continue
                 self._make_room(size, folder)
                 with _disk_errors(folder):
-                    fill(folder / name)
+                    self._fill(fill, folder / name, size)
                     if (folder / name).is_dir():
                         (folder / _SIZE).write_text(str(size))
                         (folder / _ABOUT).write_text(about, encoding="utf-8")
@@ -168,6 +169,17 @@ class Cache:
         if self._added() + size > capacity:
             # Its own leftovers count and stay: this process holds their lock.
             self.shrink(int(max(0, capacity * _LOW_WATER - size)))
+
+    def _fill(self, fill: Callable[[Path], None], target: Path, size: int) -> None:
+        """Fill, and once more after others made room, where the disk is fuller than the limit."""
+        try:
+            fill(target)
+        except (OSError, PeriFlowError) as error:
+            is_full = getattr(error, "errno", None) in _FULL or _code(error) == "disk_full"
+            used = sum(unit.size for unit in self.units())
+            if not is_full or not self.shrink(max(0, used - size)):
+                raise
+            fill(target)
 
     def _account(self, size: int) -> None:
         with suppress(OSError), _locked(self.folder / "added"):
@@ -295,18 +307,22 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             raise PeriFlowError(
                 f"The disk of the cache {folder.parents[2]} is full.",
                 code="disk_full",
                 hint="Make room there, run `pf cache clear`, or set PERIFLOW_CACHE_DIR to a folder "
-                "on another disk; what was fetched is kept.",
+                "on another disk.",
             ) from error
         raise PeriFlowError(
             f"The cache cannot be written: {error.filename or folder}: {error.strerror or error}.",
             code="cache_failed",
             hint="Set PERIFLOW_CACHE_DIR to a folder that you may write to.",
         ) from error
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, PeriFlowError) else ""
 
 
 def _decimal(size: int) -> str:

@@ -118,7 +118,8 @@ def _disk(error: OSError, request: dict[str, Any]) -> _Error:
     return {
         "message": f"{request.get('target')} cannot be written: {error.strerror}.",
         "code": "disk_full" if error.errno in (28, 122) else "cache_failed",
-        "hint": "Make room on that disk, or set PERIFLOW_CACHE_DIR to a folder on another one.",
+        "hint": "Make room on that disk, run `pf cache clear`, or set PERIFLOW_CACHE_DIR to a "
+        "folder on another one.",
     }
 
 

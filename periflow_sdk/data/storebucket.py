@@ -80,7 +80,16 @@ def _options(url: str | None) -> dict[str, Any]:
             "connect_timeout": "10s",
             "allow_http": bool(url and url.startswith("http://")),
         },
-        "retry_config": {"max_retries": 8, "retry_timeout": timedelta(seconds=240)},
+        # A training outlives some forty seconds without a network.
+        "retry_config": {
+            "max_retries": 10,
+            "retry_timeout": timedelta(seconds=240),
+            "backoff": {
+                "init_backoff": timedelta(seconds=0.2),
+                "max_backoff": timedelta(seconds=8),
+                "base": 2.0,
+            },
+        },
     }
 
 

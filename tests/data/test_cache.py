@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -126,6 +127,28 @@ def test_longest_unused_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
     holder.communicate("", timeout=60)
     cache.clear()
     assert {unit.folder.name for unit in cache.units()} == {"dd"}
+
+
+def test_full_disk_makes_room_of_what_nobody_uses(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 10**9)
+    leftover = tmp_path / "units/aa/aa/.file.part"
+    leftover.parent.mkdir(parents=True)
+    (leftover.parent / ".lock").touch()
+    leftover.write_bytes(b"x" * SIZE)  # of a download that was killed
+
+    def fill(target: Path) -> None:
+        if leftover.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        filler()(target)
+
+    assert cache.obtain("bb", "file", SIZE, fill).stat().st_size == SIZE
+
+    def never(target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(PeriFlowError, match="is full") as caught:
+        cache.obtain("cc", "file", SIZE, never)
+    assert caught.value.code == "disk_full" and "pf cache clear" in str(caught.value.hint)
 
 
 def test_what_is_larger_than_the_cache_says_what_to_set(tmp_path: Path) -> None:
