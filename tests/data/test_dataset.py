@@ -173,6 +173,16 @@ def test_without_a_login_it_says_what_to_do(
         pf.dataset("numbers")
 
 
+def test_api_key_opens_the_datasets_of_its_project(
+    server: Any, client: Any, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = client.create_key(client.project, m.ApiKeyCreate(name="ci", role="guest"))
+    monkeypatch.setenv("PERIFLOW_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("PERIFLOW_URL", server.url)
+    monkeypatch.setenv("PERIFLOW_API_KEY", key.key)
+    assert pf.dataset("numbers").read(["train/0/00.txt"])[0].startswith(b"sample 0")
+
+
 def test_unknown_name_is_not_found(dataset: Any) -> None:
     with pytest.raises(NotFoundError) as caught:
         pf.dataset("nothing")
