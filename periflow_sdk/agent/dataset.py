@@ -26,19 +26,12 @@ _TIMEOUT_SECONDS = 60.0
 
 
 class DatasetFolders:
-    """Brings the datasets that are mounted to this machine, and remembers where each lies.
+    """Brings the datasets that are mounted to this machine, and remembers where each lies."""
 
-    Args:
-        run_dir: Names the attempt and the node, whose processes see one listing of a bucket.
-    """
-
-    def __init__(
-        self, endpoint: Endpoint, assignment: Assignment, folder: NodeFolder, run_dir: Path
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, assignment: Assignment, folder: NodeFolder) -> None:
         self._endpoint = endpoint
         self._assignment = assignment
         self._folder = folder
-        self._run = str(run_dir)
 
     def is_streamed(self, number: int) -> bool:
         """Whether the job reads this one as it goes, and nothing of it is fetched before."""
@@ -78,7 +71,7 @@ class DatasetFolders:
             return managed_source(connect, mount.name, project, mount.snapshot_id)
         with connect() as client:
             access = client.dataset_access(mount.name)
-        return linked_source(access, self._run)
+        return linked_source(access, run=None)  # listed now, and again should it change meanwhile
 
 
 class _Connect:

@@ -65,7 +65,7 @@ class Launcher:
         remove_stale(self._folder, self._run_dir)
         choose = begin_choice(self._folder)
         layout(self._assignment, self._folder, self._run_dir)  # refused before anything is fetched
-        datasets = DatasetFolders(self._endpoint, self._assignment, self._folder, self._run_dir)
+        datasets = DatasetFolders(self._endpoint, self._assignment, self._folder)
         preparation = Preparation(
             self._client, self._assignment, self._folder, self._tell, datasets
         )

@@ -26,7 +26,7 @@ from periflow_sdk.errors import (
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _FAULT_TRIES = 7
-_FAULTS = ("transfer_failed", "bucket_failed", "fetcher_ended")
+_FAULTS = ("transfer_failed", "bucket_failed", "fetcher_ended", "dataset_changed")
 
 
 @dataclass(frozen=True)

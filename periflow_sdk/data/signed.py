@@ -132,7 +132,7 @@ def _changed(path: str) -> PeriFlowError:
     return PeriFlowError(
         f"{path} is not what it was in the bucket when the dataset was opened.",
         code="dataset_changed",
-        hint="Open the dataset again: it is then read as it is now.",
+        hint="Open the dataset again, in a job by submitting it again: it is then read anew.",
     )
 
 
