@@ -137,7 +137,7 @@ class _Document:
                 continue
             if not section.keys() <= DataSection.model_fields.keys():
                 continue  # the unknown key may be meant for it
-            if section.get("mount_path") is None and section.get("mode") != "stream":
+            if section.get("mount_path") is None and section.get("mode", "copy") == "copy":
                 raise self._error_at(
                     self._value((*path, "name")),
                     "data.mount_path is missing; only with mode: stream there is none",
