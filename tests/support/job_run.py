@@ -119,7 +119,7 @@ def submit(
     command: Any,
     *,
     workspace: Path | None = None,
-    data: m.Dataset | None = None,
+    data: m.Dataset | list[dict[str, Any]] | None = None,
     vm: str = "local-cpu",
     devices: int = 1,
     restored: str | None = None,
@@ -127,6 +127,7 @@ def submit(
     env: dict[str, str] | None = None,
     shell: m.ShellEnvironment | None = None,
     restart: dict[str, Any] | None = None,
+    plugin: dict[str, Any] | None = None,
 ) -> m.Job:
     """Create a job that runs a command with this test's Python."""
     spec: dict[str, Any] = {
@@ -135,8 +136,11 @@ def submit(
         "job_setting": {"docker": {"image": "python:3.11", "command": command}},
         "checkpoint": {"output_checkpoint_dir": output},
         "env": env or {},
+        "plugin": plugin or {},
     }
-    if data:
+    if isinstance(data, list):
+        spec["data"] = data
+    elif data:
         spec["data"] = [{"name": data.name, "mount_path": "/workspace/data"}]
     if restart is not None:
         spec["restart"] = restart
