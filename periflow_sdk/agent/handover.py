@@ -132,10 +132,14 @@ class Handover:
         ]
         parts = [_part(gathering) for gathering in known]
         answer = self._say(parts, passages, _agreed(look), pause_seconds)
-        settled = {_key(state) for state in answer if state.status != "uploading"}
+        settled = {_key(state): state for state in answer if state.status != "uploading"}
         for gathering in known:
             # One that has failed for want of another node's part may still become whole.
-            if _key(gathering) in settled and (gathering.snapshot_id or gathering.failure):
+            state = settled.get(_key(gathering))
+            if state is not None and (gathering.snapshot_id or gathering.failure):
+                if state.status == "ready":
+                    step, save_type = state.step, state.save_type
+                    note_committed(self._folder, id=None, step=step, save_type=save_type)
                 self._let_go(gathering)
 
     def _send(self, body: PartsReport) -> list[PartState]:

@@ -38,6 +38,9 @@ NotifyOn = Literal["running", "success", "failed", "stopped", "preempted", "node
 """What people can be told of: the changes of a job, and how attempts are lost."""
 CredentialReference = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 """A credential's id or name."""
+WandbName = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")
+]
 _CREDENTIAL_KEYS = AliasChoices("credential_id", "credential")
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 
@@ -99,7 +102,13 @@ class Dist(_Section):
 
 
 class WandbPlugin(_Section):
+    """``project`` is "periflow" and ``name`` the job's if left out; ``entity`` the key's own."""
+
     credential_id: CredentialReference = Field(validation_alias=_CREDENTIAL_KEYS)
+    project: WandbName | None = None
+    entity: WandbName | None = None
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    mode: Literal["online", "offline"] = "online"
 
 
 class SlackPlugin(_Section):
@@ -121,6 +130,7 @@ CredentialSection = Docker | WandbPlugin | SlackPlugin
 class Plugin(_Section):
     wandb: WandbPlugin | None = None
     slack: SlackPlugin | None = None
+    tensorboard: bool = False
 
 
 class Restart(_Section):

@@ -1,0 +1,187 @@
+"""Weights & Biases: one run for a job, resumed by each attempt."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from periflow_sdk.agent.sinks.placing import Past, Rows
+from periflow_sdk.agent.sinks.reading import Record
+from periflow_sdk.agent.sinks.sink import Ending, SinkAwayError, SinkRefusedError
+
+if TYPE_CHECKING:
+    from periflow_sdk.api.models import Assignment
+
+STEP = "periflow/step"
+_DEFAULT_PROJECT = "periflow"
+_OPEN_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class WandbAccess:
+    """How W&B is spoken to: nothing of it comes from the job's file or environment but ``mode``."""
+
+    api_key: str | None
+    url: str | None
+    mode: str
+
+
+class WandbSink:
+    """A W&B run that takes what rank 0 reports and what the agent of node 0 measures.
+
+    Each record of `pf.metric()` goes to the row of its step. W&B has no way to take a row back, so
+    steps that an attempt repeats are left as they were (see ``Past``).
+
+    Args:
+        folder: For W&B's own files.
+        earlier: The newest mark of the sink of an earlier attempt on this machine.
+    """
+
+    def __init__(
+        self, folder: Path, assignment: Assignment, access: WandbAccess, earlier: dict[str, Any]
+    ) -> None:
+        self._folder = folder
+        self._assignment = assignment
+        self._access = access
+        self._earlier = earlier
+        self._rows, self._past = Rows(), Past()
+        self._measured: dict[str, float | str] = {}
+        self._first_row = 0
+        self._run: Any = None
+
+    def open(self, mark: dict[str, Any]) -> None:
+        """Open the run, or resume it."""
+        if importlib.util.find_spec("wandb") is None:
+            raise SinkRefusedError(
+                f"wandb is not installed in the agent's Python ({sys.executable}): "
+                "pip install 'periflow_sdk[wandb]'"
+            )
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        run = self._run = self._init()
+        run.define_metric("*", step_metric=STEP)
+        self._resume(mark)
+
+    def _resume(self, mark: dict[str, Any]) -> None:
+        known = mark or self._earlier
+        if known:
+            self._rows = Rows(**known["rows"])
+            self._past = Past(**known["past"])
+        if not self._run.resumed:
+            if not mark:
+                self._past.pid = 0
+            return
+        # W&B says how far it has come: that is certain, what the last sink remembers may be more.
+        self._first_row = int(self._run.step)
+        if not mark:
+            reached = self._run.summary.get(STEP)
+            is_number = isinstance(reached, int | float)
+            step = int(reached) if is_number else max(0, self._first_row - 1)
+            self._rows = Rows(max(0, self._first_row - 1), step)
+            self._past = Past(reached=step)
+
+    def take(self, records: list[Record]) -> None:
+        """Hand a batch on, if it is rank 0's or the agent's."""
+        for record in records:
+            if record.rank < 0:
+                # Kept for the row of the next step: a row of its own would be one step ahead.
+                self._measured |= record.values()
+            elif record.rank == 0:
+                self._take(record)
+
+    def note_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name it in the history and as the run's newest."""
+        named = {key: value for key, value in checkpoint.items() if value is not None}
+        self._measured |= {f"checkpoint/{key}": value for key, value in named.items()}
+
+    def mark(self) -> dict[str, Any]:
+        """Where rows and steps are."""
+        return {"rows": asdict(self._rows), "past": asdict(self._past)}
+
+    def address(self) -> str | None:
+        """The run's page."""
+        return f"The W&B run: {self._run.url}" if self._access.mode == "online" else None
+
+    def place(self) -> Path:
+        """What `wandb sync` is to be told."""
+        return Path(self._run.settings.sync_dir) if self._run is not None else self._folder
+
+    def close(self, ending: Ending) -> str | None:
+        """Send what is left, and end the run, or this attempt's part of it."""
+        if self._measured:
+            self._log({}, self._rows.step, None)
+        place = self.place()
+        if ending.is_preempted:
+            self._run.mark_preempting()
+        # Preempted is what W&B calls a run that was marked and ended with another code than 0.
+        code = 1 if ending.is_preempted else ending.exit_code
+        self._run.finish(exit_code=1 if code is None else code)
+        if self._access.mode == "offline":
+            return f"The W&B run of this attempt is in {place}; to send it: wandb sync {place}"
+        shutil.rmtree(place, ignore_errors=True)
+        return None
+
+    def _take(self, record: Record) -> None:
+        if record.kind == "config" and isinstance(record.body.get("config"), dict):
+            self._run.config.update(record.body["config"], allow_val_change=True)
+        if self._past.is_repeated(record) or record.kind != "metric":
+            return
+        if values := record.values():
+            self._log(values, record.step, record.time)
+
+    def _log(self, values: dict[str, float | str], step: int, time: float | None) -> None:
+        row = self._rows.place(step, values)
+        if row < self._first_row:
+            return
+        stamp = {"_timestamp": time} if time else {}
+        self._run.log({**self._measured, **values, STEP: step, **stamp}, step=row)
+        self._measured = {}
+
+    def _init(self) -> Any:
+        os.environ["WANDB_ERROR_REPORTING"] = "false"
+        import wandb
+
+        plugin = self._assignment.spec.plugin.wandb
+        assert plugin is not None
+        given = {"api_key": self._access.api_key, "base_url": self._access.url}
+        settings = wandb.Settings(
+            **{name: value for name, value in given.items() if value is not None},
+            mode=self._access.mode,
+            root_dir=str(self._folder),
+            init_timeout=_OPEN_SECONDS,
+            console="off",
+            silent=True,
+            disable_git=True,
+            disable_code=True,
+            # It would describe and measure this process.
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+        )
+        try:
+            return wandb.init(
+                id=self._assignment.job_id,
+                resume="allow",
+                project=plugin.project or _DEFAULT_PROJECT,
+                entity=plugin.entity,
+                name=plugin.name or self._assignment.name,
+                group=self._assignment.spec.experiment,
+                settings=settings,
+            )
+        except wandb.errors.AuthenticationError as error:
+            raise SinkRefusedError(f"W&B refuses the key: {_sentence(error)}") from None
+        except (wandb.errors.Error, OSError) as error:
+            text = _sentence(error)
+            if any(word in text.lower() for word in ("401", "403", "permission", "unauthorized")):
+                raise SinkRefusedError(f"W&B refuses the key: {text}") from None
+            raise SinkAwayError(f"W&B does not answer: {text}") from None
+
+
+def _sentence(error: BaseException) -> str:
+    """One line of an error."""
+    return " ".join(str(error).split())[:300]
