@@ -49,7 +49,7 @@ class Handover:
         api: Gives the client.
         hand_in: Uploads what is here of a checkpoint, or notes why not; told why a part is missing
             for good, or nothing.
-        let_go: Called with a checkpoint that is settled.
+        let_go: Called with a checkpoint that is settled, and whether it is in the store.
         attempt: The earlier attempt that the ledger is of; None for the agent's own.
     """
 
@@ -58,7 +58,7 @@ class Handover:
         ledger: Ledger,
         api: Callable[[], ApiClient],
         hand_in: Callable[[Gathering, str], None],
-        let_go: Callable[[Gathering], None],
+        let_go: Callable[[Gathering, bool], None],
         attempt: int | None = None,
     ) -> None:
         self._ledger = ledger
@@ -137,10 +137,7 @@ class Handover:
             # One that has failed for want of another node's part may still become whole.
             state = settled.get(_key(gathering))
             if state is not None and (gathering.snapshot_id or gathering.failure):
-                if state.status == "ready":
-                    step, save_type = state.step, state.save_type
-                    note_committed(self._folder, id=None, step=step, save_type=save_type)
-                self._let_go(gathering)
+                self._let_go(gathering, state.status == "ready")
 
     def _send(self, body: PartsReport) -> list[PartState]:
         try:

@@ -217,8 +217,12 @@ class Worker:
             gathering.failure = self._failure(gathering, error)
         self._save()
 
-    def _let_go(self, gathering: Gathering) -> None:
+    def _let_go(self, gathering: Gathering, is_ready: bool) -> None:
         """A checkpoint is settled: what was handed in is in the store."""
+        if is_ready:
+            note_committed(
+                self._folder, id=None, step=gathering.step, save_type=gathering.save_type
+            )
         if gathering.snapshot_id:
             for part in gathering.parts:
                 remove_staged(self._folder.checkpoint, part)

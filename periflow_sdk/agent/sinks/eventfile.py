@@ -29,6 +29,7 @@ class EventFile:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._buffer = bytearray()
+        self._size = size
         self._file = path.open("r+b" if size else "wb")
         self._file.truncate(size)
         self._file.seek(size)
@@ -51,10 +52,12 @@ class EventFile:
 
     def flush(self) -> int:
         """Hand everything to the system; the size of the file."""
-        self._file.write(self._buffer)
-        self._buffer.clear()
-        self._file.flush()
-        return self._file.tell()
+        if self._buffer:
+            self._file.write(self._buffer)
+            self._file.flush()
+            self._size += len(self._buffer)
+            self._buffer.clear()
+        return self._size
 
     def close(self) -> None:
         """Flush, have it on the disk, and close."""

@@ -90,8 +90,8 @@ class Sinks:
 
     def is_done(self) -> bool:
         """Whether all have ended, or had their time after the last call."""
+        self.tend()
         for process in self._living():
-            self._tell_words(process)
             if process.memory.is_over and not process.is_running():
                 self._leave(process)
             elif self._deadline is not None and time.monotonic() > self._deadline:

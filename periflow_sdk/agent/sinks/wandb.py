@@ -121,7 +121,7 @@ class WandbSink:
         code = 1 if ending.is_preempted else ending.exit_code
         self._run.finish(exit_code=1 if code is None else code)
         if self._access.mode == "offline":
-            return f"The W&B run of this attempt is in {place}; to send it: wandb sync {place}"
+            return f"To send the W&B run of this attempt: wandb sync {place}"
         shutil.rmtree(place, ignore_errors=True)
         return None
 
