@@ -127,6 +127,7 @@ def submit(
     env: dict[str, str] | None = None,
     shell: m.ShellEnvironment | None = None,
     restart: dict[str, Any] | None = None,
+    plugin: dict[str, Any] | None = None,
 ) -> m.Job:
     """Create a job that runs a command with this test's Python."""
     spec: dict[str, Any] = {
@@ -135,6 +136,7 @@ def submit(
         "job_setting": {"docker": {"image": "python:3.11", "command": command}},
         "checkpoint": {"output_checkpoint_dir": output},
         "env": env or {},
+        "plugin": plugin or {},
     }
     if data:
         spec["data"] = [{"name": data.name, "mount_path": "/workspace/data"}]

@@ -142,6 +142,12 @@ def serve_wandb() -> Iterator[WandbServer]:
             self.end_headers()
             self.wfile.write(body)
 
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except ConnectionError:
+                pass  # clients are killed
+
         def log_message(self, *_: Any) -> None:
             pass
 

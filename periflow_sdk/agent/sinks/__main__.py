@@ -52,8 +52,8 @@ def _sink(name: str, folder: NodeFolder) -> Sink:
     from periflow_sdk.api.models import Assignment
 
     assignment = Assignment.model_validate(read_json(folder / "assignment.json"))
-    earlier = [SinkMemory.read(each, name).mark for each in earlier_attempts(folder)]
-    newest: dict[str, Any] = next((mark for mark in reversed(earlier) if mark), {})
+    earlier = [SinkMemory.read(each, name).marks[-1:] for each in earlier_attempts(folder)]
+    newest: dict[str, Any] = next((marks[0].state for marks in reversed(earlier) if marks), {})
     return WandbSink(sink_folder(folder) / "wandb", assignment, WandbAccess(**access), newest)
 
 

@@ -10,7 +10,7 @@ from periflow_sdk.agent.committed import committed_after
 from periflow_sdk.agent.folder import NodeFolder, read_json
 from periflow_sdk.agent.kept import is_deserted
 from periflow_sdk.agent.patience import Backoff
-from periflow_sdk.agent.sinks.memory import SinkMemory, sink_folder
+from periflow_sdk.agent.sinks.memory import Mark, SinkMemory, sink_folder
 from periflow_sdk.agent.sinks.reading import BATCH_BYTES, read_batches
 from periflow_sdk.agent.sinks.sink import Ending, Sink, SinkAwayError, SinkRefusedError
 
@@ -30,6 +30,8 @@ class SinkLoop:
         self._name = name
         self._sink = sink
         self._memory = SinkMemory.read(folder, name)
+        self._offsets: dict[str, int] = {}
+        self._is_open = False
         self._saved = 0.0
         self._is_saved = True
         self._deserted_since: float | None = None
@@ -48,13 +50,14 @@ class SinkLoop:
         backoff = Backoff()
         while True:
             try:
-                self._sink.open(self._memory.mark)
+                mark = self._sink.open(self._memory.marks)
             except SinkAwayError as error:
                 _log.warning("%s; trying again", error)
                 if not any("does not answer" in words for _, words in self._memory.said):
                     self._memory.say("warning", f"{error}; it is tried again.")
                     self._save()
             else:
+                self._go_on_from(mark)
                 self._memory.left = str(self._sink.place())
                 if (word := self._sink.address()) is not None:
                     self._memory.say("sink", word)
@@ -63,6 +66,13 @@ class SinkLoop:
             if self._is_deserted():
                 return False
             backoff.pause()
+
+    def _go_on_from(self, mark: Mark | None) -> None:
+        """Whatever was handed on after the mark is handed on again."""
+        self._offsets = dict(mark.offsets) if mark is not None else {}
+        kept = self._memory.marks
+        self._memory.marks = kept[: kept.index(mark) + 1] if mark is not None else []
+        self._is_open = True
 
     def _follow(self) -> None:
         while True:
@@ -82,7 +92,7 @@ class SinkLoop:
     def _hand_on(self) -> int:
         """One round; how many bytes there were."""
         found = 0
-        offsets = self._memory.offsets
+        offsets = self._offsets
         for records in read_batches(self._run_dir(), offsets):
             self._sink.take(records)
             found += records[-1].end - offsets.get(records[-1].segment, 0)
@@ -94,15 +104,16 @@ class SinkLoop:
         return found
 
     def _hand_on_checkpoints(self) -> int:
-        before = offset = self._memory.offsets.get(CHECKPOINTS, 0)
+        before = offset = self._offsets.get(CHECKPOINTS, 0)
         for size, checkpoint in committed_after(self._folder, offset):
             self._sink.note_checkpoint(checkpoint)
             offset += size
-        self._memory.offsets[CHECKPOINTS] = offset
+        self._offsets[CHECKPOINTS] = offset
         return offset - before
 
     def _save(self) -> None:
-        self._memory.mark = self._sink.mark() if self._memory.left else self._memory.mark
+        if self._is_open:
+            self._memory.remember(Mark(time.time(), dict(self._offsets), self._sink.state()))
         self._memory.save(self._folder, self._name)
         self._saved = time.monotonic()
         self._is_saved = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from periflow_sdk.agent.sinks.memory import Mark
 from periflow_sdk.agent.sinks.reading import Record
 from periflow_sdk.errors import PeriFlowError
 
@@ -33,8 +34,8 @@ class Ending:
 class Sink(Protocol):
     """Takes records in batches. None of its methods has to be quick."""
 
-    def open(self, mark: dict[str, Any]) -> None:
-        """Begin, or go on after a mark.
+    def open(self, marks: list[Mark]) -> Mark | None:
+        """Begin, or go on from one of the marks (oldest first); None where it begins.
 
         Raises:
             SinkRefusedError: for good.
@@ -47,7 +48,7 @@ class Sink(Protocol):
     def note_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint is in the store: its ``id``, ``step`` and ``save_type``."""
 
-    def mark(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """How to go on after what was taken so far, once it is safe from a kill."""
 
     def address(self) -> str | None:

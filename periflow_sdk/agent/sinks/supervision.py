@@ -139,6 +139,8 @@ class Sinks:
         elif again:
             if process.access and process.access["api_key"] is None:
                 self._go_offline(process, "The key of W&B went with the agent before this one")
+                if process.memory.left:
+                    self._tell("sink", f"What W&B does not have yet: {_sync(process)}")
             process.start()
 
     def _cut_off(self, process: SinkProcess) -> None:
@@ -153,7 +155,7 @@ class Sinks:
             self._tell(
                 "warning",
                 f"{title} has not taken everything within {FAREWELL_SECONDS:.0f} s. To send the "
-                f"rest: wandb sync {memory.left}",
+                f"rest: {_sync(process)}",
             )
         elif can_keep and process.access is not None:
             self._go_offline(process, f"{title} did not answer in time")
@@ -175,3 +177,7 @@ class Sinks:
         with self._memory.lock:
             self._memory.state.sinks_off.append(process.name)
         self._memory.save()
+
+
+def _sync(process: SinkProcess) -> str:
+    return f"wandb sync {process.memory.left}"

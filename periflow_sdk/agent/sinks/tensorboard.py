@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from periflow_sdk.agent.sinks.eventfile import EventFile
+from periflow_sdk.agent.sinks.memory import Mark
 from periflow_sdk.agent.sinks.reading import Record
 from periflow_sdk.agent.sinks.sink import Ending
 
@@ -24,10 +25,13 @@ class TensorboardSink:
         self._folder = folder
         self._files: dict[str, EventFile] = {}
 
-    def open(self, mark: dict[str, Any]) -> None:
-        """Go on in the files of the mark: what was written after it is written again."""
-        for name, (path, size) in mark.items():
+    def open(self, marks: list[Mark]) -> Mark | None:
+        """Go on in the files of the last mark: what was written after it is written again."""
+        if not marks:
+            return None
+        for name, (path, size) in marks[-1].state.items():
             self._files[name] = EventFile(self._folder / path, size)
+        return marks[-1]
 
     def take(self, records: list[Record]) -> None:
         """Write the values of a batch."""
@@ -44,7 +48,7 @@ class TensorboardSink:
         file = self._open("", time.time())
         file.add("checkpoint", text, step=int(checkpoint["step"]), time=time.time())
 
-    def mark(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """The size of every file."""
         return {
             name: [str(file.path.relative_to(self._folder)), file.flush()]

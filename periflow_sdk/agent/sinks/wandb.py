@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from periflow_sdk.agent.sinks.memory import Mark
 from periflow_sdk.agent.sinks.placing import Past, Rows
 from periflow_sdk.agent.sinks.reading import Record
 from periflow_sdk.agent.sinks.sink import Ending, SinkAwayError, SinkRefusedError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 STEP = "periflow/step"
 _DEFAULT_PROJECT = "periflow"
 _OPEN_SECONDS = 20.0
+_FLUSH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class WandbSink:
 
     Args:
         folder: For W&B's own files.
-        earlier: The newest mark of the sink of an earlier attempt on this machine.
+        earlier: The last state of the sink of an earlier attempt on this machine.
     """
 
     def __init__(
@@ -54,35 +56,45 @@ class WandbSink:
         self._first_row = 0
         self._run: Any = None
 
-    def open(self, mark: dict[str, Any]) -> None:
-        """Open the run, or resume it."""
+    def open(self, marks: list[Mark]) -> Mark | None:
+        """Open the run, or resume it where W&B says it is."""
         if importlib.util.find_spec("wandb") is None:
             raise SinkRefusedError(
                 f"wandb is not installed in the agent's Python ({sys.executable}): "
                 "pip install 'periflow_sdk[wandb]'"
             )
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        run = self._run = self._init()
-        run.define_metric("*", step_metric=STEP)
-        self._resume(mark)
+        self._run = self._init()
+        self._run.define_metric("*", step_metric=STEP)
+        mark = self._last_safe(marks)
+        if mark is not None:
+            self._restore(mark.state)
+        elif self._run.resumed:
+            self._continue_run()
+        elif self._earlier:
+            self._restore(self._earlier)
+            self._past.pid = 0
+        return mark
 
-    def _resume(self, mark: dict[str, Any]) -> None:
-        known = mark or self._earlier
-        if known:
-            self._rows = Rows(**known["rows"])
-            self._past = Past(**known["past"])
-        if not self._run.resumed:
-            if not mark:
-                self._past.pid = 0
-            return
-        # W&B says how far it has come: that is certain, what the last sink remembers may be more.
-        self._first_row = int(self._run.step)
-        if not mark:
-            reached = self._run.summary.get(STEP)
-            is_number = isinstance(reached, int | float)
-            step = int(reached) if is_number else max(0, self._first_row - 1)
-            self._rows = Rows(max(0, self._first_row - 1), step)
-            self._past = Past(reached=step)
+    def _last_safe(self, marks: list[Mark]) -> Mark | None:
+        """The newest mark before which nothing is missing, whatever W&B's client has lost."""
+        if self._access.mode == "offline":
+            sure = [mark for mark in marks if mark.at < marks[-1].at - 3 * _FLUSH_SECONDS]
+        else:
+            self._first_row = int(self._run.step) if self._run.resumed else 0
+            sure = [m for m in marks if m.state["rows"]["number"] < self._first_row]
+        return sure[-1] if sure else None
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._rows = Rows(**state["rows"])
+        self._past = Past(**state["past"])
+
+    def _continue_run(self) -> None:
+        """Go on after what W&B has of earlier attempts."""
+        row = max(0, self._first_row - 1)
+        reached = self._run.summary.get(STEP)
+        step = int(reached) if isinstance(reached, int | float) else row
+        self._rows, self._past = Rows(row, step), Past(reached=step)
 
     def take(self, records: list[Record]) -> None:
         """Hand a batch on, if it is rank 0's or the agent's."""
@@ -98,7 +110,7 @@ class WandbSink:
         named = {key: value for key, value in checkpoint.items() if value is not None}
         self._measured |= {f"checkpoint/{key}": value for key, value in named.items()}
 
-    def mark(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Where rows and steps are."""
         return {"rows": asdict(self._rows), "past": asdict(self._past)}
 
@@ -148,7 +160,7 @@ class WandbSink:
         plugin = self._assignment.spec.plugin.wandb
         assert plugin is not None
         given = {"api_key": self._access.api_key, "base_url": self._access.url}
-        settings = wandb.Settings(
+        settings = _settings(
             **{name: value for name, value in given.items() if value is not None},
             mode=self._access.mode,
             root_dir=str(self._folder),
@@ -162,6 +174,7 @@ class WandbSink:
             x_disable_meta=True,
             x_disable_machine_info=True,
             x_save_requirements=False,
+            x_transaction_log_flush_interval=_FLUSH_SECONDS,
         )
         try:
             return wandb.init(
@@ -180,6 +193,14 @@ class WandbSink:
             if any(word in text.lower() for word in ("401", "403", "permission", "unauthorized")):
                 raise SinkRefusedError(f"W&B refuses the key: {text}") from None
             raise SinkAwayError(f"W&B does not answer: {text}") from None
+
+
+def _settings(**given: Any) -> Any:
+    """W&B's settings. Those that begin with x_ are its private ones: not every version has all."""
+    import wandb
+
+    known = wandb.Settings.model_fields
+    return wandb.Settings(**{name: value for name, value in given.items() if name in known})
 
 
 def _sentence(error: BaseException) -> str:
