@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from event_files import read_events
 from wandb_files import WandbRun, read_run
 
 from periflow_sdk.agent.sinks.wandb import STEP
@@ -77,14 +78,32 @@ def handed_on(job: Any) -> int:
     return int(marks[-1]["state"]["rows"]["number"]) if marks else -1
 
 
+def check_that_the_key_is_kept(sink: psutil.Process, data_dir: Path) -> None:
+    """It is in no file, in no environment and in no arguments."""
+    assert sink.nice() == 19
+    for process in [sink, *sink.children(recursive=True), *sink.parents()[:1]]:
+        for name in ("environ", "cmdline"):
+            assert KEY.encode() not in Path(f"/proc/{process.pid}/{name}").read_bytes()
+    netrc = Path.home() / ".netrc"
+    for path in [*data_dir.rglob("*"), netrc]:
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def sink_pid(job: Any) -> int:
+    return int((job.folder / "sinks" / "wandb.lock").read_text())
+
+
 def sink_of(job: Any) -> psutil.Process:
-    return psutil.Process(int((job.folder / "sinks" / "wandb.lock").read_text()))
+    return psutil.Process(sink_pid(job))
 
 
-def test_preempted_job_resumes_its_run_and_every_step_is_there_once(train, client, wandb) -> None:
+def test_preempted_job_resumes_its_run_and_every_step_is_there_once(
+    train, client, wandb, server
+) -> None:
     job = train(150, project="vision", name="ours")
     run_id = job.job.id
     job.until(lambda: handed_on(job) > 10)
+    check_that_the_key_is_kept(sink_of(job), server.data_dir)
     client.preempt_job(client.project, job.job.number)
     detail = job.wait("success")
     assert {attempt.status for attempt in detail.attempts} == {"preempted", "success"}
@@ -102,44 +121,20 @@ def test_preempted_job_resumes_its_run_and_every_step_is_there_once(train, clien
     assert not wandb_files(job), "what W&B has is not kept"
 
 
-def test_key_is_in_no_file_and_no_environment(train, wandb, server, tmp_path) -> None:
-    job = train(20, {"UNTIL": str(tmp_path / "go")})
-    job.until(lambda: handed_on(job) > 0)
-    sink = sink_of(job)
-    assert sink.nice() == 19
-    for process in [sink, *sink.children(recursive=True), psutil.Process()]:
-        for name in ("environ", "cmdline"):
-            try:
-                assert KEY.encode() not in Path(f"/proc/{process.pid}/{name}").read_bytes()
-            except PermissionError:
-                pass  # guarded as well as it can be
-    (tmp_path / "go").touch()
-    job.wait("success")
-    for path in server.data_dir.rglob("*"):
-        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
-    assert not (Path.home() / ".netrc").exists() or KEY not in (Path.home() / ".netrc").read_text()
-
-
-def test_run_survives_the_agent_and_the_sink(train, wandb, tmp_path) -> None:
-    job = train(300, {"UNTIL": str(tmp_path / "go")})
-    run_id = job.job.id
+def test_killed_agents_and_sinks_lose_nothing_and_repeat_nothing(train, wandb) -> None:
+    job = train(250)
     job.until(lambda: handed_on(job) > 10)
-    sink = sink_of(job)
-    job.kill_agent()
-    job.until(lambda: handed_on(job) > 60)
-    assert sink.is_running() and sink_of(job) == sink
-    (tmp_path / "go").touch()
+    first = sink_of(job)
+    first.kill()  # the agent has the key, and starts another
+    job.until(lambda: first.pid != sink_pid(job) and handed_on(job) > 60)
+    second = sink_of(job)
+    job.kill_agent()  # the sink outlives it, and the next agent finds it
+    job.until(lambda: handed_on(job) > 150)
+    assert second.is_running() and sink_of(job) == second
     job.wait("success")
-    check(wandb.rows(run_id), 300)
-
-
-def test_killed_sink_is_started_again_and_repeats_nothing(train, wandb) -> None:
-    job = train(200)
-    run_id = job.job.id
-    job.until(lambda: handed_on(job) > 10)
-    sink_of(job).kill()
-    job.wait("success")
-    check(wandb.rows(run_id), 200)
+    check(wandb.rows(job.job.id), 250)
+    events = read_events(job.folder / "tensorboard")
+    assert [point.step for point in events.Scalars("loss")] == list(range(1, 251))
 
 
 def test_agent_and_sink_killed_together_keep_the_rest_in_files(train, wandb, tmp_path) -> None:
