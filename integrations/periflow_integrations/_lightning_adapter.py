@@ -2,7 +2,9 @@
 
 | used | since | without it (an untested, newer version) |
 | --- | --- | --- |
-| ``_logger_connector.on_batch_end``, ``._logged_metrics`` | 1.2 | ``trainer.logged_metrics`` |
+| ``_logger_connector._logged_metrics`` | 1.2 | ``trainer.logged_metrics`` |
+| ``epoch_loop._results``, ``_ResultMetric._forward_cache`` | 1.4 | ``trainer.logged_metrics`` |
+| ``optim_progress``, ``optim_step_progress`` | 1.6 | ``trainer.global_step`` |
 | a hook that is None is not called (``trainer.call``) | 2.0 | it is called, for nothing |
 | ``_signal_connector._original_handlers`` | 1.6 | Lightning's own SIGTERM handler stays |
 """
@@ -74,16 +76,92 @@ def model_checkpoints(trainer: Any) -> list[Any]:
     return [c for c in trainer.callbacks if isinstance(c, callbacks.ModelCheckpoint)]
 
 
-def after_batch(trainer: Any, call: Callable[[], None]) -> None:
-    """Have something called when a batch's values have been collected, hooks included."""
-    connector = trainer._logger_connector
-    collect = connector.on_batch_end
+class LoggedValues:
+    """What self.log() was given in a training, found where it is kept, without being computed.
 
-    def on_batch_end() -> None:
-        collect()
-        call()
+    A value is new when it is another object than the last one of its key.
 
-    connector.on_batch_end = on_batch_end
+    Args:
+        trainer: A trainer that trains.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._results = trainer.fit_loop.epoch_loop._results
+        self._taken: dict[str, Any] = {}
+        self._names: dict[str, str] = {}
+        self._late_names: dict[str, str] = {}
+        self._unnamed: set[str] = set()
+
+    def take(self) -> dict[str, Any]:
+        """The new values, but those that a hook of the end of a batch has logged, or will yet."""
+        return self._take(self._names)
+
+    def take_late(self) -> dict[str, Any]:
+        """The new values of hooks of the end of a batch."""
+        known = len(self._names) + len(self._late_names) + len(self._unnamed)
+        if self._late_names or len(self._results) != known:
+            return self._take(self._late_names)
+        return {}
+
+    def taken(self) -> dict[str, Any]:
+        """The newest values that were taken, tensors, by their names."""
+        names = self._names | self._late_names
+        return {names[key]: value for key, value in self._taken.items()}
+
+    def _take(self, names: dict[str, str]) -> dict[str, Any]:
+        taken, new = self._taken, {}
+        for key, metric in self._results.items():
+            value = metric._forward_cache
+            if value is None or value is taken.get(key):
+                continue
+            name = names.get(key)
+            if name is None:
+                self._name(key, metric)
+                if (name := names.get(key)) is None:
+                    continue
+            taken[key] = value
+            new[name] = number(value)
+        return new
+
+    def _name(self, key: str, metric: Any) -> None:
+        if not metric.meta.on_step or not metric.meta.logger:
+            self._unnamed.add(key)
+        elif key.startswith("on_train_batch_end."):
+            self._late_names[key] = metric.meta.forked_name(True)
+        else:
+            self._names[key] = metric.meta.forked_name(True)
+
+
+def number(value: Any) -> Any:
+    """A tensor's value if it needs no wait, and a number is recorded faster; else the tensor."""
+    try:
+        return value.item() if value.is_cpu else value
+    except RuntimeError:  # it has several elements
+        return value
+
+
+class UpdateCount:
+    """``completed``: the updates of the weights so far, as ``trainer.global_step`` has them.
+
+    Args:
+        trainer: A trainer.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    @property
+    def completed(self) -> int:
+        count: int = self._trainer.global_step
+        return count
+
+
+def update_count(trainer: Any) -> Any:
+    """What has the number of updates in ``completed``, without a chain of properties."""
+    loop = trainer.fit_loop.epoch_loop
+    if trainer.lightning_module.automatic_optimization:
+        return loop.automatic_optimization.optim_progress.optimizer.step.total
+    return loop.manual_optimization.optim_step_progress.total
 
 
 def silence(callback: Any) -> None:
