@@ -79,7 +79,7 @@ def model_checkpoints(trainer: Any) -> list[Any]:
 class LoggedValues:
     """What self.log() was given in a training, found where it is kept, without being computed.
 
-    A value is new when it is another object than the last one of its key.
+    A value is new when it is another object than the last one of its place.
 
     Args:
         trainer: A trainer that trains.
@@ -87,49 +87,47 @@ class LoggedValues:
 
     def __init__(self, trainer: Any) -> None:
         self._results = trainer.fit_loop.epoch_loop._results
+        self._known: set[str] = set()
+        self._places: list[tuple[str, str, Any]] = []
+        self._late_places: list[tuple[str, str, Any]] = []
         self._taken: dict[str, Any] = {}
-        self._names: dict[str, str] = {}
-        self._late_names: dict[str, str] = {}
-        self._unnamed: set[str] = set()
 
     def take(self) -> dict[str, Any]:
         """The new values, but those that a hook of the end of a batch has logged, or will yet."""
-        return self._take(self._names)
+        if len(self._results) != len(self._known):
+            self._find_places()
+        taken, new = self._taken, {}
+        for key, name, metric in self._places:
+            value = metric._forward_cache
+            if value is not None and value is not taken.get(key):
+                taken[key] = value
+                new[name] = number(value)
+        return new
 
     def take_late(self) -> dict[str, Any]:
         """The new values of hooks of the end of a batch."""
-        known = len(self._names) + len(self._late_names) + len(self._unnamed)
-        if self._late_names or len(self._results) != known:
-            return self._take(self._late_names)
-        return {}
+        if len(self._results) == len(self._known) and not self._late_places:
+            return {}
+        self._find_places()
+        early, self._places = self._places, self._late_places
+        try:
+            return self.take()
+        finally:
+            self._places = early
 
     def taken(self) -> dict[str, Any]:
         """The newest values that were taken, tensors, by their names."""
-        names = self._names | self._late_names
-        return {names[key]: value for key, value in self._taken.items()}
+        places = [*self._places, *self._late_places]
+        return {name: self._taken[key] for key, name, _ in places if key in self._taken}
 
-    def _take(self, names: dict[str, str]) -> dict[str, Any]:
-        taken, new = self._taken, {}
-        for key, metric in self._results.items():
-            value = metric._forward_cache
-            if value is None or value is taken.get(key):
-                continue
-            name = names.get(key)
-            if name is None:
-                self._name(key, metric)
-                if (name := names.get(key)) is None:
-                    continue
-            taken[key] = value
-            new[name] = number(value)
-        return new
-
-    def _name(self, key: str, metric: Any) -> None:
-        if not metric.meta.on_step or not metric.meta.logger:
-            self._unnamed.add(key)
-        elif key.startswith("on_train_batch_end."):
-            self._late_names[key] = metric.meta.forked_name(True)
-        else:
-            self._names[key] = metric.meta.forked_name(True)
+    def _find_places(self) -> None:
+        for key in [key for key in self._results if key not in self._known]:
+            self._known.add(key)
+            metric = self._results[key]
+            if metric.meta.on_step and metric.meta.logger:
+                is_late = key.startswith("on_train_batch_end.")
+                places = self._late_places if is_late else self._places
+                places.append((key, metric.meta.forked_name(True), metric))
 
 
 def number(value: Any) -> Any:
