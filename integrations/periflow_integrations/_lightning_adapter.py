@@ -83,18 +83,23 @@ class LoggedValues:
 
     Args:
         trainer: A trainer that trains.
+
+    Attributes:
+        results: Lightning's places of values.
+        known: The keys of those places that were looked at.
+        late_places: Those of values that hooks of the end of a batch log.
     """
 
     def __init__(self, trainer: Any) -> None:
-        self._results = trainer.fit_loop.epoch_loop._results
-        self._known: set[str] = set()
+        self.results = trainer.fit_loop.epoch_loop._results
+        self.known: set[str] = set()
         self._places: list[tuple[str, str, Any]] = []
-        self._late_places: list[tuple[str, str, Any]] = []
+        self.late_places: list[tuple[str, str, Any]] = []
         self._taken: dict[str, Any] = {}
 
     def take(self) -> dict[str, Any]:
         """The new values, but those that a hook of the end of a batch has logged, or will yet."""
-        if len(self._results) != len(self._known):
+        if len(self.results) != len(self.known):
             self._find_places()
         taken, new = self._taken, {}
         for key, name, metric in self._places:
@@ -106,10 +111,9 @@ class LoggedValues:
 
     def take_late(self) -> dict[str, Any]:
         """The new values of hooks of the end of a batch."""
-        if len(self._results) == len(self._known) and not self._late_places:
-            return {}
-        self._find_places()
-        early, self._places = self._places, self._late_places
+        if len(self.results) != len(self.known):
+            self._find_places()
+        early, self._places = self._places, self.late_places
         try:
             return self.take()
         finally:
@@ -117,16 +121,16 @@ class LoggedValues:
 
     def taken(self) -> dict[str, Any]:
         """The newest values that were taken, tensors, by their names."""
-        places = [*self._places, *self._late_places]
+        places = [*self._places, *self.late_places]
         return {name: self._taken[key] for key, name, _ in places if key in self._taken}
 
     def _find_places(self) -> None:
-        for key in [key for key in self._results if key not in self._known]:
-            self._known.add(key)
-            metric = self._results[key]
+        for key in [key for key in self.results if key not in self.known]:
+            self.known.add(key)
+            metric = self.results[key]
             if metric.meta.on_step and metric.meta.logger:
                 is_late = key.startswith("on_train_batch_end.")
-                places = self._late_places if is_late else self._places
+                places = self.late_places if is_late else self._places
                 places.append((key, metric.meta.forked_name(True), metric))
 
 

@@ -82,8 +82,11 @@ class PeriFlowCallback:
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._is_active and not self._is_in_step:
-            if self._logged is not None and (late := self._logged.take_late()):
-                _run.record(late)
+            logged = self._logged
+            if logged is not None and (
+                logged.late_places or len(logged.results) != len(logged.known)
+            ):
+                _run.record(logged.take_late())
             pf.start_step()
             self._is_in_step = True
 
