@@ -55,7 +55,9 @@ class PeriFlowCallback(transformers.TrainerCallback):
         _run.open_run(state.max_steps, args.to_sanitized_dict())
         remedy = "train(resume_from_checkpoint=pf.latest_checkpoint())"
         _run.warn_if_begun_anew(state.global_step, remedy)
-        self._is_in_step = False
+        if self._is_in_step or self._ended_at:
+            _run.abandon_step()  # a training failed before this one
+        self._is_in_step, self._ended_at = False, 0
         self._is_leaving = pf.should_stop()
         if self._is_leaving:
             control.should_training_stop = True
