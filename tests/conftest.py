@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import pytest
+from cloud import azure_url, endpoint, google, s3_url  # noqa: F401
 from nursery import Forked, nursery
 from postgresql_cluster import PostgresqlCluster, programs
 

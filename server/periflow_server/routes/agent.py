@@ -20,6 +20,7 @@ from periflow_server.services import agent as service
 from periflow_server.services import (
     attached,
     checkpoint,
+    dataset_link,
     job_credential,
     journal,
     log,
@@ -43,12 +44,16 @@ def assignment(identity: CurrentAttempt, database: Db) -> m.Assignment:
 
 @router.get("/credentials")
 def credentials(
-    identity: CurrentAttempt, database: Db, vault: CurrentVault, response: Response
+    identity: CurrentAttempt,
+    database: Db,
+    vault: CurrentVault,
+    settings: CurrentSettings,
+    response: Response,
 ) -> m.JobCredentials:
     """The values of what the job's file names, until they are closed. Each call is a use."""
     response.headers["Cache-Control"] = "no-store"
     with database.write() as session:
-        return job_credential.hand_out(session, vault, identity)
+        return job_credential.hand_out(session, vault, identity, {"wandb": settings.wandb_url})
 
 
 @router.post("/credentials/close", status_code=204)
@@ -56,6 +61,21 @@ def close_credentials(identity: CurrentAttempt, database: Db) -> None:
     """Before the command starts: nothing is handed out to this node any more."""
     with database.write() as session:
         job_credential.close(session, identity)
+
+
+@router.get("/datasets/{name}/access")
+def dataset_access(
+    identity: CurrentAttempt,
+    name: str,
+    database: Db,
+    vault: CurrentVault,
+    settings: CurrentSettings,
+    response: Response,
+) -> m.DatasetAccess:
+    """What is needed to read a dataset that the job's file names. Each call is a use."""
+    response.headers["Cache-Control"] = "no-store"
+    with database.write() as session:
+        return dataset_link.access_of_job(session, vault, settings, identity, name)
 
 
 @router.post("/register")

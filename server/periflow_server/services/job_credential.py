@@ -6,6 +6,8 @@ token lies where the command can read it, and gets nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from periflow_sdk.api import models as m
 from periflow_sdk.api.jobfile import CredentialPurpose, Docker, JobSpec
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -49,8 +51,13 @@ def pin(session: Session, project: Project, spec: JobSpec) -> None:
         section.credential_id = credential.id
 
 
-def hand_out(session: Session, vault: Vault, identity: AttemptIdentity) -> m.JobCredentials:
+def hand_out(
+    session: Session, vault: Vault, identity: AttemptIdentity, urls: Mapping[str, str]
+) -> m.JobCredentials:
     """What the agent of one node needs of what its job names, until it has closed this.
+
+    Args:
+        urls: Where services are found, by what a credential is used for.
 
     Raises:
         ConflictError: it has (``credentials_closed``), or its attempt is over.
@@ -68,10 +75,9 @@ def hand_out(session: Session, vault: Vault, identity: AttemptIdentity) -> m.Job
     for use, section in JobSpec.model_validate(job.spec).credential_sections():
         if use in _FOR_AGENTS:
             credential = _named(session, project, str(section.credential_id))
-            values = _use(session, vault, credential, actor, project)
-            found.append(
-                {"use": use, "id": credential.id, "name": credential.name, "values": values}
-            )
+            values = use_credential(session, vault, credential, actor, project)
+            named = {"use": use, "id": credential.id, "name": credential.name}
+            found.append({**named, "values": values, "url": urls.get(use)})
     return m.JobCredentials.model_validate({"credentials": found})
 
 
@@ -90,7 +96,9 @@ def values_for_server(
         NotFoundError: it was deleted, or is another project's (``credential_not_found``).
     """
     project = session.get_one(Project, project_id)
-    return _use(session, vault, _named(session, project, credential_id), "server", project)
+    return use_credential(
+        session, vault, _named(session, project, credential_id), "server", project
+    )
 
 
 def _named(session: Session, project: Project, credential_id: str) -> Credential:
@@ -104,9 +112,14 @@ def _named(session: Session, project: Project, credential_id: str) -> Credential
     return credential
 
 
-def _use(
+def use_credential(
     session: Session, vault: Vault, credential: Credential, actor: str, project: Project
 ) -> dict[str, str]:
+    """The values of a credential, for whom or what uses it in a project; noted.
+
+    Args:
+        actor: See ``audit.record``.
+    """
     values = values_of(vault, credential)
     credential.last_used_at = utcnow()
     audit.record(
