@@ -20,6 +20,8 @@ from periflow_sdk.snapshots.buffer import BufferPool, Cancelled
 from periflow_sdk.snapshots.progress import Progress, Silence
 from periflow_sdk.snapshots.wire import TransferFault, Wire
 
+_REFUSALS = 3
+_LONGEST_WAIT_SECONDS = 60.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -110,15 +112,20 @@ class Transfer:
         Raises:
             PeriFlowError: the last try has failed too.
         """
+        refusals = 0
         for number in range(self._tuning.attempts):
             try:
                 work(number)
             except TransferFault as fault:
+                # The first may have come of an address that was too old; later ones are fresh.
+                refusals += fault.status == 403
                 tries = self._tuning.corrupt_attempts if fault.corrupt else self._tuning.attempts
-                if fault.is_final or number + 1 >= tries:
+                if fault.is_final or refusals >= _REFUSALS or number + 1 >= tries:
                     raise _given_up(chunk, number + 1, fault) from fault
                 pause = min(self._tuning.backoff_seconds * 2**number, 10.0)
-                if self.cancel.wait(pause * random.uniform(0.5, 1.0)):
+                pause *= random.uniform(0.5, 1.0)
+                pause = max(pause, min(fault.wait_seconds, _LONGEST_WAIT_SECONDS))
+                if self.cancel.wait(pause):
                     raise Cancelled from None
             else:
                 return
@@ -178,11 +185,29 @@ def _given_up(chunk: str, tries: int, fault: TransferFault) -> PeriFlowError:
             hint="The stored copy is damaged: remove it from the store and upload the files again.",
             data={"chunk": chunk},
         )
+    data = {"chunk": chunk, "status": fault.status, "store_code": fault.code}
+    if fault.status == 403 and fault.code == "expired":
+        return PeriFlowError(
+            "The store takes even new addresses for old ones: the clocks of the server and of its "
+            "store differ.",
+            code="store_clock",
+            hint="The administrator sets the server's clock; then run the same command again.",
+            data=data,
+        )
+    if fault.status == 403:
+        word = f" ({fault.code})" if fault.code else ""
+        return PeriFlowError(
+            f"The store refuses what the server has signed{word}: its key may be revoked.",
+            code="store_refused",
+            hint="The administrator checks it by `pf-server admin storage check`; then run the "
+            "same command again.",
+            data=data,
+        )
     return PeriFlowError(
         f"Chunk {chunk[:12]} could not be transferred in {tries} tries: {fault}",
         code="transfer_failed",
         hint="Run the same command again: it goes on where it stopped.",
-        data={"chunk": chunk, "status": fault.status},
+        data=data,
     )
 
 

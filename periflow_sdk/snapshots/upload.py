@@ -234,7 +234,7 @@ class _Upload:
             # A fresh address after every failure: the old one may have expired.
             where = location if number == 0 else self._locate(name, body.nbytes)
             if where is not None and not self._write(where, body):
-                self._transfer.wire.put(self._transfer.url(where), body, meter)
+                self._transfer.wire.put(self._transfer.url(where), where.headers, body, meter)
 
         self._transfer.attempt(name, once)
         meter.finish()

@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, repr=False)
     database_connections: int = Field(default=20, ge=2)
     storage_url: str | None = None
+    storage_endpoint: str | None = None
+    storage_public_endpoint: str | None = None
+    storage_region: str | None = None
+    storage_key_id: str | None = None
+    storage_secret: str | None = Field(default=None, repr=False)
+    storage_key_file: Path | None = None
+    project_quota: str | None = None
     secret_key: str | None = Field(default=None, repr=False, min_length=32)
     old_secret_keys: str | None = Field(default=None, repr=False)
     org_approval: Literal["manual", "auto"] = "manual"
@@ -122,11 +129,12 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'periflow.db'}"
 
     @property
-    def storage_dir(self) -> Path:
-        """The folder of the store."""
-        if self.storage_url and self.storage_url.startswith("file://"):
-            return Path(self.storage_url.removeprefix("file://"))
-        return self.data_dir.absolute() / "storage"
+    def storage_dir(self) -> Path | None:
+        """The folder of the store; None when it is not one."""
+        if self.storage_url is None:
+            return self.data_dir.absolute() / "storage"
+        path = self.storage_url.removeprefix("file://")
+        return Path(path) if path != self.storage_url and path.startswith("/") else None
 
     @property
     def mail_sender(self) -> str:

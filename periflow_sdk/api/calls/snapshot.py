@@ -33,3 +33,7 @@ class SnapshotCalls(Transport):
 
     def manifest(self, project: str, snapshot: str) -> bytes:
         return self._request("GET", f"projects/{project}/snapshots/{snapshot}/manifest").content
+
+    def storage_usage(self, project: str) -> m.StorageUsage:
+        """What the project stores, and how much it may."""
+        return self._get(f"projects/{project}/storage", m.StorageUsage)

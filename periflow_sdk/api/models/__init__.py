@@ -143,6 +143,7 @@ from periflow_sdk.api.models.snapshot import (
     ChunkQuery,
     ChunkRef,
     Snapshot,
+    StorageUsage,
 )
 from periflow_sdk.api.models.system import GitState, Gpu, JobSystem, NodeSystem
 from periflow_sdk.api.models.vm import VmType
@@ -279,6 +280,7 @@ __all__ = [
     "SlackCredentialCreate",
     "SlackNotificationCreate",
     "Snapshot",
+    "StorageUsage",
     "SyncRequest",
     "Usage",
     "User",

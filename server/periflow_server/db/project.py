@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import (
+    BigInteger,
     ForeignKey,
     Index,
     Select,
@@ -26,7 +27,10 @@ ProjectRole = Literal["admin", "maintainer", "developer", "guest"]
 
 
 class Project(Base):
-    """A project. With ``deleted_at`` nobody finds it: what it had is removed in the background."""
+    """A project. With ``deleted_at`` nobody finds it: what it had is removed in the background.
+
+    ``storage_quota`` is in bytes: None stands for that of the server, -1 for no limit.
+    """
 
     __tablename__ = "projects"
     __table_args__ = (UniqueConstraint("organization_id", "name"),)
@@ -36,6 +40,7 @@ class Project(Base):
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     deleted_at: Mapped[datetime | None]
+    storage_quota: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class ProjectMember(Base):

@@ -210,7 +210,9 @@ def _open(
         if access.job_id is None
         else f"job {session.get_one(Job, access.job_id).number}"
     )
-    values = use_credential(session, vault, credential, actor, session.get_one(Project, access.project_id))
+    values = use_credential(
+        session, vault, credential, actor, session.get_one(Project, access.project_id)
+    )
     return Place(
         cloud=link.cloud,
         storage_name=link.storage_name,

@@ -90,7 +90,9 @@ def values_for_server(
         NotFoundError: it was deleted, or is another project's (``credential_not_found``).
     """
     project = session.get_one(Project, project_id)
-    return use_credential(session, vault, _named(session, project, credential_id), "server", project)
+    return use_credential(
+        session, vault, _named(session, project, credential_id), "server", project
+    )
 
 
 def _named(session: Session, project: Project, credential_id: str) -> Credential:

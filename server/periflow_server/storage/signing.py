@@ -6,10 +6,9 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import urlencode
 
-Method = Literal["GET", "PUT"]
+from periflow_server.storage.store import Method
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""What a store on a network says when it does not do what it was asked."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from periflow_sdk.errors import ApiError
+
+_CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,80})\s*</Code>")
+_STATUS = re.compile(r"status code: (\d{3})")
+_NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
+_SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+
+
+class StoreError(ApiError):
+    """The server cannot use its store: ``store_unavailable``, or ``store_refused`` for good."""
+
+    default_code = "store_unavailable"
+    status: ClassVar[int] = 503
+
+
+def code_of(text: str) -> str:
+    """The store's own word in its answer; empty where there is none."""
+    found = _CODE.search(text)
+    return found[1] if found else ""
+
+
+def status_of(text: str) -> int:
+    """The HTTP status that an error of the library speaks of; 0 where there was no answer."""
+    found = _STATUS.search(text)
+    return int(found[1]) if found else 0
+
+
+def fault(store: str, status: int, code: str) -> StoreError:
+    """The error for an answer that says no.
+
+    Args:
+        store: The store's address as the administrator wrote it.
+        status: The HTTP status; 0 without an answer.
+        code: The store's own word for it, if it said one.
+    """
+    word = code or (f"status {status}" if status else "no answer")
+    if code in _NO_BUCKET or (status == 404 and not code):
+        return StoreError(
+            f"The store {store} is not there: {word}.",
+            code="store_refused",
+            hint="Make the bucket, or correct PERIFLOW_SERVER_STORAGE_URL.",
+        )
+    if code in _SKEWED:
+        return StoreError(
+            f"The clocks of the server and of the store {store} differ: {word}.",
+            code="store_refused",
+            hint="Set the server's clock.",
+        )
+    if status in (400, 401, 403):
+        return StoreError(
+            f"The store {store} refuses the server's key: {word}.",
+            code="store_refused",
+            hint="The administrator gives it a key that may read, write, list and delete there, "
+            "and the right region (docs/operation.md).",
+        )
+    return StoreError(
+        f"The server cannot reach its store {store}: {word}.",
+        hint="Try again later; the server's log has more.",
+    )
