@@ -1,4 +1,4 @@
-"""`pf project create|list|switch|current|delete`, and the group that the others join."""
+"""`pf project create|list|switch|current|storage|delete`, and the group that the others join."""
 
 from __future__ import annotations
 
@@ -95,6 +95,24 @@ def current_project(invocation: Invocation, /, as_json: bool) -> None:
         output.json({"id": place.id, "name": place.name})
     else:
         output.line(place.name)
+
+
+@group.command("storage")
+@json_option
+@click.pass_obj
+def show_storage(invocation: Invocation, /, as_json: bool) -> None:
+    """Show how much the project stores, and how much it may."""
+    from periflow_cli.moment import size_text
+
+    output = invocation.output
+    connection = invocation.connect()
+    usage = connection.client.storage_usage(connection.project.id)
+    if as_json:
+        output.json(usage)
+        return
+    limit = "" if usage.quota_bytes is None else f" of {size_text(usage.quota_bytes)}"
+    output.line(f"{connection.project.name}: {size_text(usage.used_bytes)}{limit}")
+    output.note("What is deleted counts until it is removed, within about a day.")
 
 
 for command in team.COMMANDS:

@@ -24,8 +24,9 @@ class ChunkQuery(Body):
 class ChunkLocation(Wire):
     """Where to PUT or GET one chunk.
 
-    ``headers`` have to be sent along. ``path`` is set by a server that keeps chunks in a local folder: a client of the same user on
-    the same machine may copy the file itself (under a temporary name, then rename).
+    ``headers`` have to be sent along. ``path`` is set by a server that keeps chunks in a local
+    folder: a client of the same user on the same machine may copy the file itself (under a
+    temporary name, then rename).
     """
 
     hash: str

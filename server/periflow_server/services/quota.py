@@ -85,8 +85,8 @@ def refuse_excess(
     used, _ = db.stored(session, project_id)
     if wanted and used + wanted > quota:
         raise ConflictError(
-            f"The project {project.name} may store {_shown(quota)} and has {_shown(used)}; "
-            f"{_shown(wanted)} more do not fit.",
+            f"The project {project.name} may store {shown_size(quota)} and has {shown_size(used)}; "
+            f"{shown_size(wanted)} more do not fit.",
             code="quota_exceeded",
             hint="Delete datasets or checkpoints (`pf project storage` shows the sum; it falls "
             "within the hour), or ask the administrator for more.",
@@ -103,7 +103,8 @@ def free_unfinished(database: Database, project_id: str) -> None:
         db.shorten_leases(session, project_id, utcnow() + _KEPT_WHEN_FULL)
 
 
-def _shown(size: int) -> str:
+def shown_size(size: int) -> str:
+    """Bytes in words."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:

@@ -54,21 +54,43 @@ class _Signer:
         self._endpoint = endpoint
         self._account = account
         self._container = container
-        self._key = b64decode(key)
+        self._key = key
 
     def __call__(
         self, method: Method, key: str, size: int, seconds: int, replace: bool
     ) -> SignedUrl:
         may = "r" if method == "GET" else "w" if replace else "c"
-        expiry = f"{utcnow() + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
-        protocol = "https" if self._endpoint.startswith("https:") else "https,http"
-        resource = f"/blob/{self._account}/{self._container}/{key}"
-        fields = [may, "", expiry, resource, "", "", protocol, _VERSION, "b", *("",) * 7]
-        digest = hmac.digest(self._key, "\n".join(fields).encode(), "sha256")
-        query = {"sp": may, "se": expiry, "spr": protocol, "sv": _VERSION, "sr": "b"}
-        text = urlencode({**query, "sig": b64encode(digest).decode()}, quote_via=quote)
-        url = f"{self._endpoint}/{self._container}/{quote(key, safe='/-_.~')}?{text}"
+        query = signature(
+            self._account,
+            self._key,
+            f"{self._container}/{key}",
+            may=may,
+            kind="b",
+            is_https=self._endpoint.startswith("https:"),
+            seconds=seconds,
+        )
+        url = f"{self._endpoint}/{self._container}/{quote(key, safe='/-_.~')}?{query}"
         return SignedUrl(url, _headers(method, replace))
+
+
+def signature(
+    account: str, key: str, resource: str, *, may: str, kind: str, is_https: bool, seconds: int
+) -> str:
+    """The query that lets anybody use a resource for so many seconds.
+
+    Args:
+        resource: A container, or a blob below one.
+        may: The rights: ``r`` to read, ``c`` to create, ``w`` to write.
+        kind: ``c`` for a container, ``b`` for a blob.
+        is_https: Whether it holds for nothing but HTTPS.
+    """
+    expiry = f"{utcnow() + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+    protocol = "https" if is_https else "https,http"
+    whole = f"/blob/{account}/{resource}"
+    fields = [may, "", expiry, whole, "", "", protocol, _VERSION, kind, *("",) * 7]
+    digest = hmac.digest(b64decode(key), "\n".join(fields).encode(), "sha256")
+    query = {"sp": may, "se": expiry, "spr": protocol, "sv": _VERSION, "sr": kind}
+    return urlencode({**query, "sig": b64encode(digest).decode()}, quote_via=quote)
 
 
 def _headers(method: Method, replace: bool) -> dict[str, str]:
