@@ -16,7 +16,7 @@ class DataMount(Wire):
 
     name: str
     snapshot_id: str | None = None
-    mount_path: str
+    mount_path: str | None
     dataset_id: str | None = None
     version: int = 1
 

@@ -79,6 +79,8 @@ class AzureBucket:
             code, text = error_code(answer.body)
             if "time frame" in text:
                 raise clock_skew(self._place)
+            if "failed to authenticate" in text:
+                code = "AuthenticationFailed"
             raise refusal(self._place, answer, code or answer.headers.get("x-ms-error-code", ""))
         return _listing(self._place, answer.body)
 

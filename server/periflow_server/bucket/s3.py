@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 
 from periflow_sdk.api import models as m
 from periflow_server.bucket.fault import refusal
@@ -97,9 +97,9 @@ def _listing(place: Place, body: bytes) -> Listing:
     if root.findtext("IsTruncated") != "true":
         listing.following = None
     for each in root.iterfind("Contents"):
-        key = unquote(each.findtext("Key") or "")
+        key = unquote_plus(each.findtext("Key") or "")
         etag = (each.findtext("ETag") or "").strip('"')
         listing.objects.append((key, int(each.findtext("Size") or 0), etag or None))
     for each in root.iterfind("CommonPrefixes"):
-        listing.folders.append(unquote(each.findtext("Prefix") or ""))
+        listing.folders.append(unquote_plus(each.findtext("Prefix") or ""))
     return listing

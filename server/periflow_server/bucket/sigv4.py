@@ -45,6 +45,7 @@ class Signer:
         names = ";".join(sorted(sent))
         signature = self._signature(path, query, sent, EMPTY, at)
         credential = f"Credential={self.key_id}/{self._scope(at)}"
+        del sent["host"]  # whoever sends it says that himself
         sent["authorization"] = (
             f"{self.algorithm} {credential}, SignedHeaders={names}, Signature={signature}"
         )

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from periflow_sdk.api import models as m
-from periflow_sdk.api.jobfile import DataSection
+from periflow_sdk.api.jobfile import HUB_PREFIX, DataSection
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt, nodes_of
@@ -73,6 +73,9 @@ def _mounts(session: Session, project_id: str, sections: list[DataSection]) -> l
     """What the data sets of a job file are now; a later change of a name changes no job."""
     mounts: list[dict[str, Any]] = []
     for section in sections:
+        if section.name.startswith(HUB_PREFIX):
+            mounts.append({"name": section.name, "mount_path": section.mount_path})
+            continue
         dataset, _, _ = dataset_service.find(session, project_id, section.name)
         if dataset.snapshot_id is None:
             credential_of(session, dataset)

@@ -1,0 +1,117 @@
+"""Opening a dataset by its name: in a job, attached or with a login."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from periflow_sdk.data.dataset import Dataset
+from periflow_sdk.data.source import FolderSource
+from periflow_sdk.environment import DataEnvironment, data_environment
+from periflow_sdk.errors import UsageError
+
+if TYPE_CHECKING:
+    from periflow_sdk.api.client import ApiClient
+    from periflow_sdk.api.models import Dataset as FoundDataset
+    from periflow_sdk.api.models import DatasetAccess
+    from periflow_sdk.data.connection import LoginConnection
+    from periflow_sdk.data.source import Source
+
+
+def open_dataset(name: str) -> Dataset:
+    """The dataset of this name in the job's or the current project; see ``periflow_sdk.dataset``.
+
+    Raises:
+        UsageError: there is neither a job nor a login.
+        NotFoundError: there is no such dataset.
+        ForbiddenError: the job's file does not name it.
+    """
+    environment = data_environment()
+    if mount := environment.mounts.get(name):
+        original = Path(mount.original)
+        source = FolderSource(Path(mount.path), original if original.is_dir() else None)
+        return Dataset(name, source, mount.version)
+    if environment.token_file is not None and environment.url is not None:
+        return _open_in_job(name, environment)
+    return _open_with_login(name, environment)
+
+
+def _open_in_job(name: str, environment: DataEnvironment) -> Dataset:
+    from periflow_sdk.data.connection import JobConnection
+
+    assert environment.url is not None and environment.token_file is not None
+    connection = JobConnection(environment.url, environment.token_file)
+    with connection() as client:
+        access = client.dataset_access(name)
+        project = client.assignment().project_id
+    if access.snapshot_id is not None:
+        source = managed_source(connection, name, project, access.snapshot_id)
+    else:
+        source = linked_source(access, environment.run)
+    return Dataset(name, source, access.dataset.version)
+
+
+def linked_source(access: DatasetAccess, run: str | None) -> Source:
+    """Where a job, or its agent, reads a linked dataset.
+
+    Args:
+        access: What the control plane grants the job.
+        run: What the processes of this attempt on this machine have in common, by its name.
+
+    Raises:
+        UsageError: the dataset has no files.
+    """
+    from periflow_sdk.data.cache import node_cache
+    from periflow_sdk.data.fetcher import Fetcher
+    from periflow_sdk.data.link import address, identity
+    from periflow_sdk.data.linked import LinkedSource
+
+    if access.link is None:
+        raise UsageError(f"the dataset {access.dataset.name} has no files")
+    secret = {name: each.get_secret_value() for name, each in (access.secret or {}).items()}
+    return LinkedSource(
+        identity(access.link, secret),
+        Fetcher(access.link, secret),
+        node_cache(),
+        address(access.link, secret),
+        run,
+    )
+
+
+def _open_with_login(name: str, environment: DataEnvironment) -> Dataset:
+    from periflow_sdk.data.connection import current_project, login_connection
+
+    connection = login_connection(environment)
+    with connection() as client:
+        project = current_project(client, connection, environment)
+        found = client.dataset(project, name)
+    if found.snapshot_id is not None:
+        source = managed_source(connection, found.name, project, found.snapshot_id)
+    else:
+        source = _signed(connection, project, found)
+    return Dataset(found.name, source, found.version)
+
+
+def _signed(connection: LoginConnection, project: str, found: FoundDataset) -> Source:
+    from periflow_sdk.data.cache import node_cache
+    from periflow_sdk.data.linked import LinkedSource
+    from periflow_sdk.data.signed import SignedBucket
+
+    bucket = SignedBucket(connection, project, found.id, found.cloud)
+    return LinkedSource(f"dataset {found.id}", bucket, node_cache(), (_url(found.name), {}))
+
+
+def managed_source(
+    connect: Callable[[], ApiClient], name: str, project: str, snapshot_id: str
+) -> Source:
+    """Where a dataset is read that PeriFlow keeps; see ``ManagedSource``."""
+    from periflow_sdk.data.cache import node_cache
+    from periflow_sdk.data.managed import ManagedSource
+
+    return ManagedSource(_url(name), connect, project, snapshot_id, node_cache())
+
+
+def _url(name: str) -> str:
+    return f"pf://{quote(name, safe='')}"
