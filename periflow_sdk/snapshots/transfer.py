@@ -141,7 +141,7 @@ class Transfer:
                 work(number)
             except TransferFault as fault:
                 # The first may have come of an address that was too old; later ones are fresh.
-                refusals += fault.status == 403
+                refusals += fault.is_refusal
                 tries = self._tuning.corrupt_attempts if fault.corrupt else self._tuning.attempts
                 if fault.is_final or refusals >= _REFUSALS or number + 1 >= tries:
                     raise _given_up(chunk, number + 1, fault) from fault
@@ -209,7 +209,7 @@ def _given_up(chunk: str, tries: int, fault: TransferFault) -> PeriFlowError:
             data={"chunk": chunk},
         )
     data = {"chunk": chunk, "status": fault.status, "store_code": fault.code}
-    if fault.status == 403 and fault.code == "expired":
+    if fault.code == "expired":
         return PeriFlowError(
             "The store takes even new addresses for old ones: the clocks of the server and of its "
             "store differ.",
@@ -217,7 +217,7 @@ def _given_up(chunk: str, tries: int, fault: TransferFault) -> PeriFlowError:
             hint="The administrator sets the server's clock; then run the same command again.",
             data=data,
         )
-    if fault.status == 403:
+    if fault.is_refusal:
         word = f" ({fault.code})" if fault.code else ""
         return PeriFlowError(
             f"The store refuses what the server has signed{word}: its key may be revoked.",

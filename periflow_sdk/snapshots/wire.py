@@ -20,7 +20,9 @@ from periflow_sdk.snapshots.progress import Meter
 _PIECE_BYTES = 1024 * 1024
 _CODE = re.compile(rb"(?:<Code>|\"code\": ?\")([A-Za-z0-9_]{1,80})")
 # How S3, Google, Azure and this project's server say that an address is too old.
-_EXPIRED = re.compile(rb"(?i)has expired|ExpiredToken|specified time frame|Signature not valid in")
+_EXPIRED = re.compile(
+    rb"(?i)has expired|ExpiredToken|specified time frame|not (?:yet valid|valid yet)|TooSkewed"
+)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -52,8 +54,13 @@ class TransferFault(Exception):  # noqa: N818 - never leaves this package
 
     @property
     def is_final(self) -> bool:
-        """Whether trying again is pointless."""
-        return self.status in (400, 401, 405, 411, 413, 501)
+        """Whether trying again is pointless; an address that is too old can be had anew."""
+        return self.status in (400, 401, 405, 411, 413, 501) and self.code != "expired"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the address was not accepted."""
+        return self.status == 403 or self.code == "expired"
 
 
 def is_loopback(url: str) -> bool:

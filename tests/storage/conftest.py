@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
-from cloud import S3_KEY, S3_SECRET, azure_url, s3_url
-from google_store import google_store
+from cloud import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, fill_azure, fill_s3
+from google_store import Google, fill_gcs
 
 from periflow_server.db.base import Database
 from periflow_server.db.schema import import_tables
@@ -23,14 +22,7 @@ from periflow_server.storage.store import Store
 if TYPE_CHECKING:
     from conftest import ServerProcess
 
-__all__ = ["azure_url", "s3_url"]
-
 BUCKET = "periflow"
-ACCOUNT = "devstoreaccount1"
-# The key that the emulator of Azure is delivered with.
-ACCOUNT_KEY = (
-    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-)
 
 
 @dataclass
@@ -58,50 +50,32 @@ def s3_variables(url: str, prefix: str) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def s3_bucket(s3_url: str) -> str:
     """The address of a SeaweedFS that has the bucket."""
-    import obstore
-    from obstore.store import S3Store
-
-    store = S3Store(
-        BUCKET,
-        config={
-            "endpoint": s3_url,
-            "region": "us-east-1",
-            "access_key_id": S3_KEY,
-            "secret_access_key": S3_SECRET,
-        },
-        client_options={"allow_http": True},
-    )
-    obstore.put(store, "made", b"")  # it makes buckets of which it hears
+    fill_s3(s3_url, BUCKET, {})
     return s3_url
 
 
-def _azure_variables(url: str) -> dict[str, str]:
-    from periflow_server.storage.azure import _VERSION, signature
-
-    endpoint = url.format(account=ACCOUNT)
-    query = signature(ACCOUNT, ACCOUNT_KEY, BUCKET, may="cw", kind="c", is_https=False, seconds=60)
-    made = httpx.put(
-        f"{endpoint}/{BUCKET}?restype=container&{query}", headers={"x-ms-version": _VERSION}
-    )
-    assert made.status_code in (201, 409), made.text
+@pytest.fixture(scope="session")
+def azure_variables(azure_url: str) -> dict[str, str]:
+    """A container of Azurite."""
+    fill_azure(azure_url, BUCKET, {})
     return {
-        "PERIFLOW_SERVER_STORAGE_URL": f"az://{ACCOUNT}/{BUCKET}/deep/prefix",
-        "PERIFLOW_SERVER_STORAGE_ENDPOINT": endpoint,
-        "PERIFLOW_SERVER_STORAGE_SECRET": ACCOUNT_KEY,
+        "PERIFLOW_SERVER_STORAGE_URL": f"az://{AZURE_ACCOUNT}/{BUCKET}/deep/prefix",
+        "PERIFLOW_SERVER_STORAGE_ENDPOINT": azure_url.format(account=AZURE_ACCOUNT),
+        "PERIFLOW_SERVER_STORAGE_SECRET": AZURE_KEY,
     }
 
 
 @pytest.fixture(scope="session")
-def google_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    folder = tmp_path_factory.mktemp("google")
-    with google_store(folder, BUCKET) as (url, key):
-        file = tmp_path_factory.mktemp("key") / "key.json"
-        file.write_text(key)
-        yield {
-            "PERIFLOW_SERVER_STORAGE_URL": f"gs://{BUCKET}/some/prefix",
-            "PERIFLOW_SERVER_STORAGE_ENDPOINT": url,
-            "PERIFLOW_SERVER_STORAGE_KEY_FILE": str(file),
-        }
+def google_variables(google: Google, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A bucket of Google's protocol."""
+    fill_gcs(google, BUCKET, {})
+    file = tmp_path_factory.mktemp("key") / "key.json"
+    file.write_text(json.dumps({**json.loads(google.key_file), "token_uri": google.token_url}))
+    return {
+        "PERIFLOW_SERVER_STORAGE_URL": f"gs://{BUCKET}/some/prefix",
+        "PERIFLOW_SERVER_STORAGE_ENDPOINT": google.url,
+        "PERIFLOW_SERVER_STORAGE_KEY_FILE": str(file),
+    }
 
 
 @pytest.fixture(scope="session", params=["folder", "s3", "azure", "google"])
@@ -114,7 +88,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if kind == "s3":
         return Place(kind, s3_variables(request.getfixturevalue("s3_bucket"), "one/prefix"))
     if kind == "azure":
-        return Place(kind, _azure_variables(request.getfixturevalue("azure_url")))
+        return Place(kind, request.getfixturevalue("azure_variables"))
     return Place(kind, request.getfixturevalue("google_variables"))
 
 
@@ -135,6 +109,19 @@ def keeper(
     process.start()
     yield process
     process.close()
+
+
+@pytest.fixture
+def admin(keeper: ServerProcess, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs ``pf-server admin`` beside the server; its exit code and all it prints."""
+
+    def run(*words: str) -> tuple[int, str]:
+        output = tmp_path / "admin.txt"
+        with output.open("wb") as file:
+            process = keeper.run("admin", *words, "--home", str(keeper.home), output=file.fileno())
+        return process.wait(100), output.read_text()
+
+    return run
 
 
 @pytest.fixture

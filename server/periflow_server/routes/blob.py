@@ -104,10 +104,10 @@ async def get_blob(
 def _check(settings: Settings, grant: ChunkGrant, signature: str) -> None:
     if not UrlSigner(settings.key).is_valid(grant, signature):
         raise ForbiddenError(
-            "This URL has expired or was not made here.",
-            code="url_refused",
-            hint="Ask for a new one.",
+            "This URL was not made here.", code="url_refused", hint="Ask for a new one."
         )
+    if grant.is_over:
+        raise ForbiddenError("This URL has expired.", code="url_expired", hint="Ask for a new one.")
 
 
 def _folder(store: Store) -> FolderStore:

@@ -60,7 +60,7 @@ def missing_chunks(
     """Lease all chunks named, and say where to PUT those that the store lacks.
 
     Raises:
-        ConflictError: they do not fit into the project (``quota_exceeded``).
+        ConflictError: they do not fit into the project (``storage_quota_exceeded``).
     """
     wanted = {chunk.hash: chunk for chunk in chunks}
     sizes = {chunk.hash: chunk.size for chunk in wanted.values()}
@@ -104,7 +104,7 @@ def lease(database: Database, settings: Settings, project_id: str, sizes: dict[s
         sizes: Hash → bytes.
 
     Raises:
-        ConflictError: they do not fit into the project (``quota_exceeded``).
+        ConflictError: they do not fit into the project (``storage_quota_exceeded``).
     """
     until = utcnow() + timedelta(seconds=settings.lease_seconds)
     try:
@@ -114,7 +114,7 @@ def lease(database: Database, settings: Settings, project_id: str, sizes: dict[s
             _, known = db.stored(session, project_id)
             return known
     except ConflictError as error:
-        if error.code == "quota_exceeded":
+        if error.code == "storage_quota_exceeded":
             quota.free_unfinished(database, project_id)
         raise
 

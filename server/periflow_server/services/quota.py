@@ -73,7 +73,7 @@ def refuse_excess(
     """Raise when these chunks (hash → bytes) do not fit in any more; nobody adds others meanwhile.
 
     Raises:
-        ConflictError: ``quota_exceeded``.
+        ConflictError: ``storage_quota_exceeded``.
     """
     project = session.get_one(Project, project_id)
     quota = quota_of(project, settings)
@@ -87,7 +87,7 @@ def refuse_excess(
         raise ConflictError(
             f"The project {project.name} may store {shown_size(quota)} and has {shown_size(used)}; "
             f"{shown_size(wanted)} more do not fit.",
-            code="quota_exceeded",
+            code="storage_quota_exceeded",
             hint="Delete datasets or checkpoints (`pf project storage` shows the sum; it falls "
             "within the hour), or ask the administrator for more.",
             data={"quota_bytes": quota, "used_bytes": used, "wanted_bytes": wanted},

@@ -22,7 +22,7 @@ def commit_snapshot(
         UnsafePathError: a path or link of it could leave its folder.
         IntegrityError: it is not a manifest, or does not add up (``bad_manifest``).
         ConflictError: chunks it names are not in the store (``chunks_missing``), or do not fit
-            into the project (``quota_exceeded``).
+            into the project (``storage_quota_exceeded``).
     """
     manifest = Manifest.parse(document)
     sizes = {piece.hash: piece.size for piece in manifest.chunks}
