@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.models import ChunkLocation
+from periflow_sdk.api.size import shown_size
 from periflow_sdk.errors import IntegrityError, PeriFlowError
 from periflow_sdk.snapshots.buffer import BufferPool, Cancelled
 from periflow_sdk.snapshots.progress import Progress, Silence
@@ -188,7 +189,7 @@ def disk_full(folder: Path, needed: int) -> PeriFlowError:
     """The error for a disk that cannot take ``needed`` bytes more."""
     free = free_bytes(folder)
     return PeriFlowError(
-        f"The disk of {folder} is full: {_decimal(needed)} needed, {_decimal(free)} free.",
+        f"The disk of {folder} is full: {shown_size(needed)} needed, {shown_size(free)} free.",
         code="disk_full",
         hint=f"Make room there (`df -h {folder}`) or choose another folder, then run it again.",
         data={"needed": needed, "free": free, "folder": str(folder)},
@@ -232,12 +233,3 @@ def _given_up(chunk: str, tries: int, fault: TransferFault) -> PeriFlowError:
         hint="Run the same command again: it goes on where it stopped.",
         data=data,
     )
-
-
-def _decimal(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

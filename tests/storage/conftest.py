@@ -112,13 +112,13 @@ def keeper(
 
 
 @pytest.fixture
-def admin(keeper: ServerProcess, tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Runs ``pf-server admin`` beside the server; its exit code and all it prints."""
+def admin(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs ``pf-server admin`` beside a server; its exit code and all it prints."""
 
-    def run(*words: str) -> tuple[int, str]:
+    def run(server: ServerProcess, *words: str) -> tuple[int, str]:
         output = tmp_path / "admin.txt"
         with output.open("wb") as file:
-            process = keeper.run("admin", *words, "--home", str(keeper.home), output=file.fileno())
+            process = server.run("admin", *words, "--home", str(server.home), output=file.fileno())
         return process.wait(100), output.read_text()
 
     return run

@@ -207,7 +207,7 @@ def test_a_store_that_lies_is_found_out_and_mended(
     source = make_folder()
     snapshot = upload_folder(owner, owner.project, source, keep_name=False)
     owner.create_dataset(owner.project, m.DatasetCreate(name="precious", snapshot_id=snapshot.id))
-    assert admin("storage", "check")[0] == 0
+    assert admin(keeper, "storage", "check")[0] == 0
 
     large, small = sorted(
         store.listing(chunk_key(owner.project, "")), key=lambda item: item[1], reverse=True
@@ -217,11 +217,11 @@ def test_a_store_that_lies_is_found_out_and_mended(
     with pytest.raises(IntegrityError):
         download_snapshot(owner, owner.project, snapshot.id, tmp_path / "no", tuning=QUICK)
     store.delete([small[0]])
-    code, quick = admin("storage", "check", "--quick")
+    code, quick = admin(keeper, "storage", "check", "--quick")
     assert code == 1
     assert small[0] in quick
     assert large[0] not in quick
-    code, full = admin("storage", "check", "--remove-damaged")
+    code, full = admin(keeper, "storage", "check", "--remove-damaged")
     assert code == 1
     lines = [line for line in full.splitlines() if line.startswith("damaged:")]
     assert len(lines) == 2
@@ -230,13 +230,13 @@ def test_a_store_that_lies_is_found_out_and_mended(
     assert all("dataset precious, version 1" in line for line in lines)
 
     upload_folder(owner, owner.project, source, keep_name=False)
-    assert admin("storage", "check")[0] == 0
+    assert admin(keeper, "storage", "check")[0] == 0
     download_snapshot(owner, owner.project, snapshot.id, tmp_path / "back")
     assert contents(tmp_path / "back") == contents(source)
 
     store.delete([manifest_key(owner.project, snapshot.id)])
-    code, lost = admin("storage", "check", "--quick")
+    code, lost = admin(keeper, "storage", "check", "--quick")
     assert code == 1
     assert "damaged: manifest" in lost
     upload_folder(owner, owner.project, source, keep_name=False)
-    assert admin("storage", "check", "--quick")[0] == 0
+    assert admin(keeper, "storage", "check", "--quick")[0] == 0

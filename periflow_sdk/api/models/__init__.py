@@ -143,6 +143,7 @@ from periflow_sdk.api.models.snapshot import (
     ChunkQuery,
     ChunkRef,
     Snapshot,
+    StorageQuota,
     StorageUsage,
 )
 from periflow_sdk.api.models.system import GitState, Gpu, JobSystem, NodeSystem
@@ -280,6 +281,7 @@ __all__ = [
     "SlackCredentialCreate",
     "SlackNotificationCreate",
     "Snapshot",
+    "StorageQuota",
     "StorageUsage",
     "SyncRequest",
     "Usage",

@@ -57,3 +57,9 @@ class StorageUsage(Wire):
     used_bytes: int
     chunk_count: int
     quota_bytes: int | None
+
+
+class StorageQuota(Body):
+    """How much a project may store; None for no limit."""
+
+    quota_bytes: Annotated[int, Field(ge=0, lt=1 << 63)] | None

@@ -110,15 +110,16 @@ def show_or_set_quota(options: argparse.Namespace) -> int:
 
 
 def _set_quota(target: Target, name: str, size: str) -> None:
+    from periflow_sdk.api.size import parse_size
     from periflow_server.db.project import Project
     from periflow_server.db.soundness import projects
-    from periflow_server.services.quota import UNLIMITED, parse_size
+    from periflow_server.services.quota import UNLIMITED
 
     special = {"none": UNLIMITED, "default": None}
-    quota = special[size] if size in special else parse_size(size)
+    limit = special[size] if size in special else parse_size(size)
     with target.database.write() as session:
         (found,) = _named(projects(session), name)
-        session.get_one(Project, found.id).storage_quota = quota
+        session.get_one(Project, found.id).storage_limit = limit
 
 
 def _quotas(target: Target, name: str | None) -> list[dict[str, object]]:
@@ -153,6 +154,6 @@ def _limit(row: dict[str, object]) -> str:
 
 
 def _shown(size: object) -> str:
-    from periflow_server.services.quota import shown_size
+    from periflow_sdk.api.size import shown_size
 
     return shown_size(int(str(size)))

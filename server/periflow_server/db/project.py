@@ -29,7 +29,8 @@ ProjectRole = Literal["admin", "maintainer", "developer", "guest"]
 class Project(Base):
     """A project. With ``deleted_at`` nobody finds it: what it had is removed in the background.
 
-    ``storage_quota`` is in bytes: None stands for that of the server, -1 for no limit.
+    Limits in bytes on what it stores: ``storage_quota`` is that of its organization, and
+    ``storage_limit`` that of the server's administrator, -1 for none, None for the server's own.
     """
 
     __tablename__ = "projects"
@@ -41,6 +42,7 @@ class Project(Base):
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     deleted_at: Mapped[datetime | None]
     storage_quota: Mapped[int | None] = mapped_column(BigInteger)
+    storage_limit: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class ProjectMember(Base):

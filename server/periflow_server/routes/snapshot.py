@@ -61,6 +61,19 @@ def storage_usage(
         return quota.storage_usage(session, settings, access.project_id)
 
 
+@router.patch("/storage")
+def set_quota(
+    access: Annotated[ProjectAccess, project_access(Action.QUOTA_CHANGE)],
+    body: m.StorageQuota,
+    database: Db,
+    settings: CurrentSettings,
+) -> m.StorageUsage:
+    """Limit what the project stores; the server's administrator may limit it further."""
+    with database.write() as session:
+        quota.set_quota(session, access.project_id, body.quota_bytes)
+        return quota.storage_usage(session, settings, access.project_id)
+
+
 @router.post("/snapshots", status_code=201)
 def commit_snapshot(
     access: Annotated[ProjectAccess, project_access(Action.SNAPSHOT_WRITE)],
