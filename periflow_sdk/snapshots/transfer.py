@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.models import ChunkLocation
 from periflow_sdk.api.size import shown_size
-from periflow_sdk.errors import IntegrityError, PeriFlowError
+from periflow_sdk.errors import IntegrityError, PeriFlowError, ServerUnreachableError
 from periflow_sdk.snapshots.buffer import BufferPool, Cancelled
 from periflow_sdk.snapshots.progress import Progress, Silence
 from periflow_sdk.snapshots.wire import TransferFault, Wire
@@ -37,6 +37,7 @@ class Tuning:
         workers: Chunks under way at once.
         buffers: Chunks in memory at once.
         attempts: Tries for each chunk in all.
+        server_attempts: The same for a question to the control plane that does not answer.
         corrupt_attempts: The same for a chunk that comes with the wrong bytes.
         stall_seconds: How long no byte may pass before a try is given up.
         backoff_seconds: Wait after the first failed try; doubles each time, up to 10 s.
@@ -47,7 +48,8 @@ class Tuning:
 
     workers: int = 4
     buffers: int = 7
-    attempts: int = 6
+    attempts: int = 8
+    server_attempts: int = 8
     corrupt_attempts: int = 3
     stall_seconds: float = 30.0
     backoff_seconds: float = 0.25
@@ -107,11 +109,20 @@ class Transfer:
         self._collect()
 
     def ask(self, question: Callable[[], Answer]) -> Answer:
-        """What the control plane answers, for a worker, which does not wait for it when all ends.
+        """What the control plane answers, asked again while it does not.
 
         Raises:
-            Cancelled: the transfer has ended meanwhile.
+            Cancelled: the transfer has ended meanwhile; nobody waits for the answer then.
+            ServerUnreachableError: it did not answer the last time either.
         """
+        for number in range(self._tuning.server_attempts - 1):
+            try:
+                return self._answer(question)
+            except ServerUnreachableError:
+                self._pause(number)
+        return self._answer(question)
+
+    def _answer(self, question: Callable[[], Answer]) -> Answer:
         answer: Future[Answer] = Future()
 
         def put() -> None:
@@ -146,13 +157,14 @@ class Transfer:
                 tries = self._tuning.corrupt_attempts if fault.corrupt else self._tuning.attempts
                 if fault.is_final or refusals >= _REFUSALS or number + 1 >= tries:
                     raise _given_up(chunk, number + 1, fault) from fault
-                pause = min(self._tuning.backoff_seconds * 2**number, 10.0)
-                pause *= random.uniform(0.5, 1.0)
-                pause = max(pause, min(fault.wait_seconds, _LONGEST_WAIT_SECONDS))
-                if self.cancel.wait(pause):
-                    raise Cancelled from None
+                self._pause(number, min(fault.wait_seconds, _LONGEST_WAIT_SECONDS))
             else:
                 return
+
+    def _pause(self, number: int, least_seconds: float = 0.0) -> None:
+        pause = min(self._tuning.backoff_seconds * 2**number, 10.0) * random.uniform(0.5, 1.0)
+        if self.cancel.wait(max(pause, least_seconds)):
+            raise Cancelled from None
 
     def url(self, location: ChunkLocation) -> str:
         """The chunk's address; the embedded server may name it without its own."""

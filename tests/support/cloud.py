@@ -128,6 +128,11 @@ class Endpoint:
     asked: list[Asked] = field(default_factory=list)
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are killed or give up are what some tests are about."""
+
+
 @contextlib.contextmanager
 def endpoint_of(answer: Callable[[Asked], tuple[int, Any]]) -> Iterator[Endpoint]:
     class Handler(BaseHTTPRequestHandler):
@@ -155,7 +160,7 @@ def endpoint_of(answer: Callable[[Asked], tuple[int, Any]]) -> Iterator[Endpoint
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _QuietServer(("127.0.0.1", 0), Handler)
     endpoint = Endpoint(f"http://127.0.0.1:{server.server_address[1]}", answer)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:

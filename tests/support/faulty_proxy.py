@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import random
 import socket
 import threading
@@ -24,20 +25,18 @@ class FaultyProxy:
         faults: What may go wrong: ``drop``, ``late drop`` (after the server did it), ``delay``,
             ``stall`` (until the client gives up), ``truncate``, and statuses as numbers.
         rate: Which part of the requests.
-        seed: Of the order of faults.
+        seed: Of the moments.
     """
 
     def __init__(
         self, behind: str, faults: tuple[str, ...] = (), rate: float = 0.0, seed: int = 0
     ) -> None:
         self.behind = urlsplit(behind).netloc
-        self.faults = faults
-        self.rate = rate
         self.retry_after = "0"
         self.bytes_passed = 0
         self.done: Counter[str] = Counter()
         self.closing = threading.Event()
-        self._random = random.Random(seed)
+        self._plan: Iterator[str] = self._accidents(faults, rate, seed)
         self._lock = threading.Lock()
         self._server = _QuietServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -50,13 +49,32 @@ class FaultyProxy:
         self._server.shutdown()
         self._server.server_close()
 
+    @contextlib.contextmanager
+    def behaving(self, *faults: str, times: int = 0, retry_after: str = "0") -> Iterator[None]:
+        """Within the block so many requests go wrong in these ways, and no others."""
+        with self._lock:
+            before = self._plan, self.retry_after
+            planned = itertools.islice(itertools.cycle(faults), times)
+            self._plan = itertools.chain(planned, itertools.repeat(""))
+            self.retry_after = retry_after
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._plan, self.retry_after = before
+
     def next_fault(self) -> str:
         """What goes wrong with this request; empty for nothing."""
         with self._lock:
-            strikes = self._random.random() < self.rate
-            fault = self._random.choice(self.faults) if self.faults and strikes else ""
+            fault = next(self._plan)
             self.done[fault] += 1
             return fault
+
+    def _accidents(self, faults: tuple[str, ...], rate: float, seed: int) -> Iterator[str]:
+        """Each fault in turn, at random moments."""
+        dice, turn = random.Random(seed), itertools.cycle(faults)
+        while True:
+            yield next(turn) if faults and dice.random() < rate else ""
 
     def count(self, size: int) -> None:
         with self._lock:

@@ -164,6 +164,7 @@ class GcsBucket:
                     self._token = sign_in(self._http, self._document, _SCOPE)
                 except ApiError as error:
                     refused = error.code == "credential_refused"
-                    raise fault(self._address, 401 if refused else 0, "") from error
+                    detail = str(error.data.get("detail", ""))
+                    raise fault(self._address, 401 if refused else 0, "", detail) from error
                 self._token_until = time.monotonic() + _TOKEN_SECONDS
             return self._token

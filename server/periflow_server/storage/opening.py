@@ -31,12 +31,18 @@ def open_store(settings: Settings) -> Store:
     bucket, prefix = _bucket(parts.scheme, parts.netloc, parts.path.strip("/"), settings)
     store = ObjectStore(bucket, f"{prefix}/" if prefix else "")
     try:
-        store.get_bytes(STORE_ID)
-    except FileNotFoundError:
-        pass
+        _probe(store)
     except StoreError as error:
         raise UsageError(error.message, code=error.code, hint=error.hint) from error
     return store
+
+
+def _probe(store: Store) -> None:
+    try:
+        store.get_bytes(STORE_ID)
+    except FileNotFoundError:
+        # Not every store says of an object that is missing whether its bucket is.
+        next(iter(store.listing(STORE_ID)), None)
 
 
 def _bucket(scheme: str, host: str, path: str, settings: Settings) -> tuple[Bucket, str]:

@@ -115,4 +115,4 @@ class RemoteBucket:
     def _fault(self, error: Exception) -> StoreError:
         text = str(error).partition("Debug source")[0].strip()
         logger.warning("The store %s: %s", self._address, text)
-        return fault(self._address, status_of(text), code_of(text))
+        return fault(self._address, status_of(text), code_of(text), text)
