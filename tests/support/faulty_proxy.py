@@ -35,6 +35,8 @@ class FaultyProxy:
         self.retry_after = "0"
         self.bytes_passed = 0
         self.done: Counter[str] = Counter()
+        self.accepted: list[str] = []
+        """The paths of what was PUT and got there, in order."""
         self.closing = threading.Event()
         self._plan: Iterator[str] = self._accidents(faults, rate, seed)
         self._lock = threading.Lock()
@@ -145,6 +147,8 @@ def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:
                 content = response.read()
             finally:
                 connection.close()
+            if self.command == "PUT" and response.status < 300:
+                proxy.accepted.append(urlsplit(self.path).path)
             if fault == "late drop":
                 self._cut()
                 return
