@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from periflow_sdk.errors import UsageError
+
 
 @dataclass(frozen=True)
 class JobEnvironment:
@@ -131,6 +133,92 @@ def home(variables: Mapping[str, str] | None = None) -> Path:
     if configured := env.get("PERIFLOW_HOME"):
         return Path(configured).expanduser().absolute()
     return Path.home() / ".periflow"
+
+
+@dataclass(frozen=True)
+class CacheEnvironment:
+    """Where datasets are kept on this machine; ``capacity_bytes`` is None if nobody says."""
+
+    folder: Path
+    capacity_bytes: int | None
+
+
+def cache_environment(variables: Mapping[str, str] | None = None) -> CacheEnvironment:
+    """PERIFLOW_CACHE_DIR (or ``cache`` in the home) and PERIFLOW_CACHE_BYTES (``200G``, ``1.5T``).
+
+    Args:
+        variables: The environment to read; ``os.environ`` if None.
+
+    Raises:
+        UsageError: The number cannot be read.
+    """
+    env = os.environ if variables is None else variables
+    folder = env.get("PERIFLOW_CACHE_DIR")
+    return CacheEnvironment(
+        folder=Path(folder).expanduser().absolute() if folder else home(env) / "cache",
+        capacity_bytes=_bytes(env.get("PERIFLOW_CACHE_BYTES")),
+    )
+
+
+@dataclass(frozen=True)
+class DataEnvironment:
+    """How a process may ask for datasets.
+
+    ``token_file`` and ``url`` are those of its job; a login has ``server``'s instead.
+    ``mounts`` has the datasets that the job finds in folders of its own, by name.
+    """
+
+    url: str | None
+    token_file: Path | None
+    api_key: str | None
+    organization: str | None
+    project: str | None
+    mounts: Mapping[str, str]
+
+
+def data_environment(variables: Mapping[str, str] | None = None) -> DataEnvironment:
+    """What this process has to know to find datasets.
+
+    Args:
+        variables: The environment to read; ``os.environ`` if None.
+    """
+    env = os.environ if variables is None else variables
+    is_job = env.get("PERIFLOW_ENABLED") == "1"
+    return DataEnvironment(
+        url=env.get("PERIFLOW_URL") or None,
+        token_file=_path(env.get("PERIFLOW_TOKEN_FILE")) if is_job else None,
+        api_key=(env.get("PERIFLOW_API_KEY") or "").strip() or None,
+        organization=env.get("PERIFLOW_ORG") or None,
+        project=env.get("PERIFLOW_PROJECT") or None,
+        mounts=_mounts(env.get("PERIFLOW_DATASETS")) if is_job else {},
+    )
+
+
+def _mounts(text: str | None) -> dict[str, str]:
+    import json
+
+    try:
+        document = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return {str(name): str(path) for name, path in document.items()}
+
+
+def _bytes(text: str | None) -> int | None:
+    if not text:
+        return None
+    units = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    number, unit = (text[:-1], text[-1:].upper()) if text[-1:].upper() in units else (text, "")
+    try:
+        size = float(number) * units.get(unit, 1)
+    except ValueError:
+        size = -1.0
+    if not 0 < size < 1e18:
+        raise UsageError(
+            f"PERIFLOW_CACHE_BYTES is {text!r}, which is no number of bytes",
+            hint="for example PERIFLOW_CACHE_BYTES=200G",
+        )
+    return int(size)
 
 
 def _path(text: str | None) -> Path | None:

@@ -1,0 +1,288 @@
+"""The node's cache of datasets: what one process has fetched, all others on this machine read.
+
+    <folder>/units/<kk>/<key>/    one unit: a file or a whole folder, by what it holds
+        .lock                     held by who fetches it or removes it
+        .size                     the bytes of a folder that is whole
+        <name>                    the file or folder, there only when it is whole
+    <folder>/added                bytes since the units were counted, as text; locked while changed
+
+What a killed fetch leaves beside ``<name>`` is used by the next one. Over the limit, units go that
+were asked for the longest ago, but none that a process uses (see :mod:`.pin`).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache as cached
+from pathlib import Path
+
+from periflow_sdk.data.pin import Pins, is_at
+from periflow_sdk.environment import cache_environment
+from periflow_sdk.errors import PeriFlowError
+
+_LOCK, _SIZE = ".lock", ".size"
+_LOW_WATER = 0.95
+_pins = Pins()
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit as it lies there. ``used_at`` is in unix seconds, ``size`` in bytes on the disk."""
+
+    folder: Path
+    size: int
+    used_at: float
+
+
+class Cache:
+    """Units by key, fetched once, kept below a limit.
+
+    Args:
+        folder: Where it lies; made when something is kept.
+        capacity_bytes: The limit; None for half of what the disk has for it.
+    """
+
+    def __init__(self, folder: Path, capacity_bytes: int | None = None) -> None:
+        self.folder = folder
+        self._capacity = capacity_bytes
+
+    def find(self, key: str, name: str) -> Path | None:
+        """The unit if it is there, pinned for this process and marked as just used."""
+        path = self._unit(key) / name
+        if not _pins.hold(path):
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return path
+
+    def obtain(self, key: str, name: str, size: int, fill: Callable[[Path], None]) -> Path:
+        """The unit, fetched by one process or thread while the others that ask for it wait.
+
+        Args:
+            key: What it holds: a hash, so that another content has another key.
+            name: The file's or folder's own name.
+            size: Its bytes.
+            fill: Makes the path it is given appear, whole; may leave parts beside it if it fails.
+
+        Raises:
+            PeriFlowError: it is larger than the cache (``cache_too_small``), the disk is full
+                (``disk_full``), or what ``fill`` raises.
+        """
+        while (path := self.find(key, name)) is None:
+            folder = self._unit(key)
+            with _disk_errors(folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _locked(folder / _LOCK) as is_ours:
+                if not is_ours or os.path.lexists(folder / name):
+                    continue
+                self._make_room(size, folder)
+                with _disk_errors(folder):
+                    fill(folder / name)
+                    if (folder / name).is_dir():
+                        (folder / _SIZE).write_text(str(size))
+                _pins.hold(folder / name)
+                self._account(size)
+        return path
+
+    def units(self) -> Iterator[Unit]:
+        """Every unit, whole or not."""
+        for shard in _children(self.folder / "units"):
+            for folder in _children(shard):
+                with suppress(OSError):
+                    yield _measure(folder)
+
+    @property
+    def capacity_bytes(self) -> int:
+        """The limit, as it is now."""
+        return self._capacity if self._capacity is not None else self._half_of_the_disk()
+
+    def clear(self) -> int:
+        """Remove all that no process uses; the bytes that were freed."""
+        return self.shrink(0)
+
+    def shrink(self, limit: int) -> int:
+        """Remove units until the rest is below a limit, the longest unused first.
+
+        Returns:
+            The bytes that were freed.
+        """
+        units = sorted(self.units(), key=lambda unit: unit.used_at)
+        total = sum(unit.size for unit in units)
+        freed = 0
+        for unit in units:
+            if total - freed <= limit:
+                break
+            freed += unit.size if _remove(unit.folder) else 0
+        with suppress(OSError), _locked(self.folder / "added"):
+            self._note(total - freed)
+        return freed
+
+    def _unit(self, key: str) -> Path:
+        return self.folder / "units" / key[:2] / key
+
+    def _make_room(self, size: int, folder: Path) -> None:
+        capacity = self.capacity_bytes
+        if size > capacity:
+            raise PeriFlowError(
+                f"{_decimal(size)} do not fit into the cache {self.folder}, which may hold "
+                f"{_decimal(capacity)}.",
+                code="cache_too_small",
+                hint="Set PERIFLOW_CACHE_BYTES to more or PERIFLOW_CACHE_DIR to a larger disk, or "
+                "read it file by file: dataset.open(), dataset.fs, periflow_sdk.data.stream().",
+                data={"size": size, "capacity": capacity},
+            )
+        if self._noted() + size > capacity:
+            # Its own leftovers count and stay: this process holds their lock.
+            self.shrink(int(max(0, capacity * _LOW_WATER - size)))
+
+    def _account(self, size: int) -> None:
+        with suppress(OSError), _locked(self.folder / "added"):
+            self._note(self._noted() + size)
+
+    def _noted(self) -> int:
+        try:
+            return int((self.folder / "added").read_text() or 0)
+        except (OSError, ValueError):
+            return 0
+
+    def _note(self, size: int) -> None:
+        (self.folder / "added").write_text(str(size))
+
+    def _half_of_the_disk(self) -> int:
+        place = self.folder
+        while not place.exists():
+            place = place.parent
+        disk = os.statvfs(place)
+        return (disk.f_bavail * disk.f_frsize + self._noted()) // 2
+
+
+@cached
+def node_cache() -> Cache:
+    """The cache of this machine: PERIFLOW_CACHE_DIR and PERIFLOW_CACHE_BYTES."""
+    environment = cache_environment()
+    return Cache(environment.folder, environment.capacity_bytes)
+
+
+def pinned(path: Path) -> bool:
+    """Keep a unit of the cache for as long as this process lives; False if it is not there."""
+    return _pins.hold(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a unit; False if the unit was removed while this one waited for it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield is_at(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a unit that nobody fetches or uses."""
+    guards: list[int] = []
+    try:
+        for entry in [folder / _LOCK, *_children(folder)]:
+            if entry.name == _LOCK or not entry.name.startswith("."):
+                guards.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
+                fcntl.flock(guards[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The lock goes last and with it the folder: nobody can begin anew in between.
+        for entry in _children(folder):
+            if entry.name != _LOCK:
+                _delete(entry)
+        (folder / _LOCK).unlink()
+        with suppress(OSError):  # somebody has come and makes a new lock just now
+            folder.rmdir()
+        return True
+    except OSError:
+        return False
+    finally:
+        for guard in guards:
+            os.close(guard)
+
+
+def _delete(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    shutil.rmtree(path, onerror=_open_and_retry)
+
+
+def _open_and_retry(function: Callable[[str], object], path: str, _: object) -> None:
+    """A dataset may have folders that cannot be written to."""
+    Path(path).parent.chmod(0o700)
+    if Path(path).is_dir() and not Path(path).is_symlink():
+        Path(path).chmod(0o700)
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink(missing_ok=True)
+
+
+def _measure(folder: Path) -> Unit:
+    size, used_at = 0, folder.stat().st_mtime
+    for entry in _children(folder):
+        status = entry.lstat()
+        if entry.name == _LOCK:
+            continue
+        if not entry.name.startswith("."):
+            used_at = status.st_mtime
+        if stat.S_ISDIR(status.st_mode):
+            size += _folder_size(folder, entry)
+        else:
+            size += status.st_blocks * 512
+    return Unit(folder, size, used_at)
+
+
+def _folder_size(folder: Path, tree: Path) -> int:
+    if not tree.name.startswith("."):
+        with suppress(OSError, ValueError):
+            return int((folder / _SIZE).read_text())
+    paths = (os.path.join(top, name) for top, _, names in os.walk(tree) for name in names)  # noqa: PTH118
+    return sum(os.lstat(path).st_blocks * 512 for path in paths)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PeriFlowError(
+                f"The disk of the cache {folder.parents[2]} is full.",
+                code="disk_full",
+                hint="Make room there, run `pf cache clear`, or set PERIFLOW_CACHE_DIR to a folder "
+                "on another disk; what was fetched is kept.",
+            ) from error
+        raise PeriFlowError(
+            f"The cache cannot be written: {error.filename or folder}: {error.strerror or error}.",
+            code="cache_failed",
+            hint="Set PERIFLOW_CACHE_DIR to a folder that you may write to.",
+        ) from error
+
+
+def _decimal(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
