@@ -67,7 +67,7 @@ class Batches:
 
     @property
     def epoch(self) -> int:
-        """The epoch of the batch that was handed out last, or of the first one; from 0."""
+        """The epoch of the batch that was handed out last; after the whole of it the next one."""
         return self._place.epoch
 
     def __len__(self) -> int:

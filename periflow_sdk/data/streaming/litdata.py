@@ -10,7 +10,8 @@ from typing import Any
 
 from periflow_sdk.data.streaming.litjson import read_json
 from periflow_sdk.data.streaming.order import Block
-from periflow_sdk.data.streaming.table import OpenTable, content
+from periflow_sdk.data.streaming.table import OpenTable
+from periflow_sdk.data.streaming.tar import mapped
 from periflow_sdk.errors import IntegrityError, UsageError
 
 _TORCH_TYPES = (
@@ -45,13 +46,13 @@ class LitdataLayout:
     def __init__(self, folder: str, index: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
         self._config = config = index["config"]
         loader = config.get("item_loader") or "PyTreeLoader"
-        if loader != "PyTreeLoader" or config.get("encryption"):
+        kind = config.get("encryption") or config.get("compression") or loader
+        if kind != "PyTreeLoader":
             raise UsageError(
-                f"{folder}index.json is of chunks that cannot be read "
-                f"({'encrypted' if config.get('encryption') else loader})",
-                hint="chunks that optimize() writes by default can",
+                f"{folder}index.json is of chunks that cannot be read ({kind})",
+                hint="chunks that optimize() writes by default can: neither compressed nor "
+                "encrypted, and of items",
             )
-        self._compression = config.get("compression")
         self._items: _Items | None = None
         self.blocks = []
         for chunk in index["chunks"]:
@@ -65,7 +66,7 @@ class LitdataLayout:
         assert path is not None
         if self._items is None:
             self._items = _Items(self._config["data_format"], self._config["data_spec"])
-        return OpenTable(content(path, self._compression), block.samples, self._items.decode)
+        return OpenTable(mapped(path), block.samples, self._items.decode)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_items": None}

@@ -37,7 +37,7 @@ class _Reader:
     def _tagged(self, tag: int) -> Any:
         read = self._READERS.get(tag)
         if read is None:
-            raise IntegrityError(f"A json field has a value of the unknown kind {tag}.")
+            raise IntegrityError(f"a json field has a value of the unknown kind {tag}")
         return read(self)
 
     def _byte(self) -> int:

@@ -31,7 +31,7 @@ class OpenTable:
         found = int.from_bytes(data[:4], "little")
         if found != samples or len(data) < 8 + 4 * samples:
             raise IntegrityError(
-                f"A file of {found} samples is said to have {samples} in index.json."
+                f"it has {found} samples or is cut off, index.json says {samples}"
             )
         self._offsets = struct.unpack_from(f"<{samples + 1}I", data, 4)
 

@@ -73,7 +73,7 @@ class TarLayout:
             starts = sample_starts(data)
         if len(starts) != block.samples:
             raise IntegrityError(
-                f"{block.path} has {len(starts)} samples, its index.json says {block.samples}",
+                f"it has {len(starts)} samples, index.json says {block.samples}",
                 hint="Write index.json anew, or remove it.",
             )
         return OpenShard(data, starts)
@@ -149,7 +149,7 @@ def members(data: Data, start: int, stop: int) -> Iterator[tuple[int, str, int, 
                 size = long_size
                 end = content + (size + _BLOCK - 1) // _BLOCK * _BLOCK
             if content + size > len(data):
-                raise IntegrityError("A tar shard ends in the middle of a file.")
+                raise IntegrityError("the tar ends in the middle of a file")
             yield begin, long_name or _name(header), content, size
             long_name, long_size = "", None
         elif kind == _GNU_NAME:
@@ -198,7 +198,7 @@ def _number(field: bytes) -> int:
     try:
         return int(field.rstrip(b"\0 ") or b"0", 8)
     except ValueError:
-        raise IntegrityError("A shard that is named .tar is none, or damaged.") from None
+        raise IntegrityError("it is no tar, or damaged") from None
 
 
 def _name(header: bytes) -> str:
@@ -226,7 +226,10 @@ def _is_meta(name: str) -> bool:
 
 def _count(dataset: Dataset, files: Sequence[DataFile]) -> list[array[int]]:
     def one(file: DataFile) -> array[int]:
-        return sample_starts(mapped(dataset.fetch(file.path)))
+        try:
+            return sample_starts(mapped(dataset.fetch(file.path)))
+        except IntegrityError as error:
+            raise IntegrityError(f"{file.path}: {error.message}") from error
 
     with ThreadPoolExecutor(COUNTING_THREADS, "periflow-count") as pool:
         return list(pool.map(one, files))

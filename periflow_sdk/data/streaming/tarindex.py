@@ -32,7 +32,7 @@ def unpack_starts(content: bytes) -> array[int]:
         IntegrityError: It is something else.
     """
     if len(content) % 8:
-        raise IntegrityError("The index of a tar shard is damaged.")
+        raise IntegrityError("the index of the tar is damaged")
     starts = array("Q")
     starts.frombytes(content)
     if sys.byteorder == "big":
