@@ -1,5 +1,6 @@
 """PeriFlow: step metrics, safe checkpoints and resumable training in three lines."""
 
+from ._dataset import dataset
 from ._training import (
     current_step,
     deadline,
@@ -26,6 +27,7 @@ __all__ = [
     "Upload",
     "__version__",
     "current_step",
+    "dataset",
     "deadline",
     "end_step",
     "finish",

@@ -161,11 +161,23 @@ def cache_environment(variables: Mapping[str, str] | None = None) -> CacheEnviro
 
 
 @dataclass(frozen=True)
+class DataMount:
+    """A dataset that the job finds in a folder of its own.
+
+    ``path`` is that folder, a view that the job may write to; ``original`` what lies beneath it.
+    """
+
+    path: str
+    original: str
+    version: int | None
+
+
+@dataclass(frozen=True)
 class DataEnvironment:
     """How a process may ask for datasets.
 
     ``token_file`` and ``url`` are those of its job; a login has ``server``'s instead.
-    ``mounts`` has the datasets that the job finds in folders of its own, by name.
+    ``mounts`` has the datasets that the job finds in folders, by name.
     """
 
     url: str | None
@@ -173,7 +185,7 @@ class DataEnvironment:
     api_key: str | None
     organization: str | None
     project: str | None
-    mounts: Mapping[str, str]
+    mounts: Mapping[str, DataMount]
 
 
 def data_environment(variables: Mapping[str, str] | None = None) -> DataEnvironment:
@@ -194,14 +206,13 @@ def data_environment(variables: Mapping[str, str] | None = None) -> DataEnvironm
     )
 
 
-def _mounts(text: str | None) -> dict[str, str]:
+def _mounts(text: str | None) -> dict[str, DataMount]:
     import json
 
     try:
-        document = json.loads(text or "{}")
-    except ValueError:
+        return {name: DataMount(**each) for name, each in json.loads(text or "{}").items()}
+    except (ValueError, TypeError, AttributeError):
         return {}
-    return {str(name): str(path) for name, path in document.items()}
 
 
 def _bytes(text: str | None) -> int | None:

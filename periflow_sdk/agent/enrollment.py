@@ -7,10 +7,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from periflow_sdk.agent.embedded import embedded_url
 from periflow_sdk.agent.folder import NodeFolder, write_json
-from periflow_sdk.agent.login import Login
 from periflow_sdk.api.client import ApiClient
+from periflow_sdk.api.embedded import embedded_url
+from periflow_sdk.api.login import Login
 from periflow_sdk.api.models import AttachedJob, AttachedJobCreate
 from periflow_sdk.errors import LoginRequiredError, NotFoundError
 

@@ -15,7 +15,7 @@ from periflow_sdk.api.client import ApiClient
 from periflow_sdk.data.cache import Cache
 from periflow_sdk.data.partial import PartialFile
 from periflow_sdk.data.process import PerProcess
-from periflow_sdk.data.source import DataFile
+from periflow_sdk.data.source import DataFile, read_slices
 from periflow_sdk.snapshots.chunkread import read_chunks
 from periflow_sdk.snapshots.download import download_snapshot, read_manifest
 from periflow_sdk.snapshots.manifest import Chunk, Extent, FileEntry, LinkEntry, Manifest
@@ -93,7 +93,7 @@ class ManagedSource:
         if whole is None:
             whole = self._cache.find(entry.hash, posixpath.basename(file.path))
         if whole is not None:
-            return _read_slices(whole, [(start, end - start)])[0]
+            return read_slices(whole, [(start, end - start)])[0]
         return self._read_spans([(entry, start, end)])[0]
 
     @cached_property
@@ -179,10 +179,8 @@ class ManagedSource:
     def _read_chunk(self, number: int, slices: Sequence[tuple[int, int]]) -> list[bytes]:
         while True:
             path = self._chunk(self._manifest.chunks[number])
-            with suppress(
-                FileNotFoundError
-            ):  # as many others were asked for meanwhile as to lose it
-                return _read_slices(path, slices)
+            with suppress(FileNotFoundError):  # removed for want of room
+                return read_slices(path, slices)
 
     def _chunk(self, chunk: Chunk) -> Path:
         """A chunk as a file of the cache."""
@@ -211,15 +209,6 @@ def _overlaps(entry: FileEntry, start: int, end: int) -> Iterator[tuple[Extent, 
         if first < last:
             yield extent, first, last
         offset += extent.length
-
-
-def _read_slices(path: Path, slices: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Pieces of a file, each by its offset and length."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return [os.pread(file, length, offset) for offset, length in slices]
-    finally:
-        os.close(file)
 
 
 def _followed(

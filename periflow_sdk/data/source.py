@@ -60,17 +60,22 @@ class Source(Protocol):
 class FolderSource:
     """A local folder, read where it lies.
 
+    Args:
+        root: The folder.
+        original: What lies beneath it, where ``root`` is a view that may be written to.
+
     Raises:
         NotFoundError: there is no such folder.
         UsageError: it is not a folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, original: Path | None = None) -> None:
         if not root.exists():
             raise NotFoundError(f"There is no folder {root}.", code="folder_not_found")
         if not root.is_dir():
             raise UsageError(f"{root} is not a folder.")
         self._root = root.absolute()
+        self._original = original or self._root
 
     @property
     def url(self) -> str:
@@ -81,24 +86,29 @@ class FolderSource:
         return {}
 
     def files(self) -> Sequence[DataFile]:
-        found = [DataFile(path, size) for path, size in _walk(str(self._root), "")]
+        found = [DataFile(path, size) for path, size in _walk(str(self._original), "")]
         return sorted(found, key=lambda file: file.path)
 
     def folder(self) -> Path:
         return self._root
 
     def fetch(self, file: DataFile) -> Path:
-        return self._root / file.path
+        return self._original / file.path
 
     def read(self, files: Sequence[DataFile]) -> list[bytes]:
-        return [(self._root / file.path).read_bytes() for file in files]
+        return [(self._original / file.path).read_bytes() for file in files]
 
     def read_range(self, file: DataFile, start: int, end: int) -> bytes:
-        descriptor = os.open(self._root / file.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.pread(descriptor, end - start, start)
-        finally:
-            os.close(descriptor)
+        return read_slices(self._original / file.path, [(start, end - start)])[0]
+
+
+def read_slices(path: Path, slices: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Pieces of a local file, each by its offset and length."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return [os.pread(file, length, offset) for offset, length in slices]
+    finally:
+        os.close(file)
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from periflow_sdk.api import models as m
-from periflow_sdk.api.calls.transport import Transport
+from periflow_sdk.api.calls.transport import Transport, path_segment
 
 
 class AgentCalls(Transport):
@@ -27,6 +27,10 @@ class AgentCalls(Transport):
     def close_credentials(self) -> None:
         """Before the command starts: this node gets no values any more."""
         self._request("POST", "agent/credentials/close")
+
+    def dataset_access(self, name: str) -> m.DatasetAccess:
+        """What is needed to read a dataset that the job's file names."""
+        return self._get(f"agent/datasets/{path_segment(name)}/access", m.DatasetAccess)
 
     def report_event(self, body: m.AgentEvent) -> None:
         self._request("POST", "agent/events", json=body.model_dump(mode="json"))

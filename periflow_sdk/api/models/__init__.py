@@ -62,7 +62,16 @@ from periflow_sdk.api.models.credential import (
     SlackCredentialCreate,
     WandbCredentialCreate,
 )
-from periflow_sdk.api.models.dataset import Dataset, DatasetCreate
+from periflow_sdk.api.models.dataset import (
+    Dataset,
+    DatasetAccess,
+    DatasetCreate,
+    DatasetFile,
+    DatasetLink,
+    SignedFile,
+    SignedFiles,
+    SourceQuery,
+)
 from periflow_sdk.api.models.invitation import (
     Invitation,
     InvitationAccept,
@@ -169,7 +178,10 @@ __all__ = [
     "CurrentApiKey",
     "DataMount",
     "Dataset",
+    "DatasetAccess",
     "DatasetCreate",
+    "DatasetFile",
+    "DatasetLink",
     "Delivery",
     "DeliveryStatus",
     "DockerCredentialCreate",
@@ -243,11 +255,14 @@ __all__ = [
     "ServerInfo",
     "Session",
     "ShellEnvironment",
+    "SignedFile",
+    "SignedFiles",
     "SignupConfirmation",
     "SignupRequest",
     "SlackCredentialCreate",
     "SlackNotificationCreate",
     "Snapshot",
+    "SourceQuery",
     "SyncRequest",
     "Usage",
     "User",

@@ -1,4 +1,4 @@
-"""The login that `pf` keeps in PERIFLOW_HOME, as an agent beside a script uses it."""
+"""The login that `pf` keeps in PERIFLOW_HOME, as a script or an agent beside it uses it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,17 @@ class Login:
         self._api_key = api_key
         self._entry = self._read()
 
-    def client(self, url: str) -> ApiClient:
-        """A client with this login; one try a call."""
+    def client(self, url: str, *, tries: int = 1) -> ApiClient:
+        """A client with this login.
+
+        Args:
+            tries: How often each call is tried that could not be delivered.
+        """
         return ApiClient(
             url,
             self._token,
             timeout_seconds=20,
-            tries=1,
+            tries=tries,
             on_unauthorized=None if self._api_key else lambda: self._refresh(url),
         )
 
