@@ -44,8 +44,9 @@ class _StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-def install_stubs() -> None:
-    """All of these are there in name only, which also saves their imports."""
+def install_stubs(keep: Sequence[str] = ()) -> None:
+    """All of these but those to keep are there in name only, which also saves their imports."""
+    _STUBBED.difference_update(keep)
     sys.meta_path.insert(0, _StubFinder())
 
 

@@ -30,9 +30,7 @@ class OpenTable:
         self._decode = decode
         found = int.from_bytes(data[:4], "little")
         if found != samples or len(data) < 8 + 4 * samples:
-            raise IntegrityError(
-                f"it has {found} samples or is cut off, index.json says {samples}"
-            )
+            raise IntegrityError(f"it has {found} samples or is cut off, index.json says {samples}")
         self._offsets = struct.unpack_from(f"<{samples + 1}I", data, 4)
 
     def read(self, numbers: Sequence[int]) -> list[Any]:
