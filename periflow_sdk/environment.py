@@ -176,7 +176,8 @@ class DataMount:
 class DataEnvironment:
     """How a process may ask for datasets.
 
-    ``token_file`` and ``url`` are those of its job; a login has ``server``'s instead.
+    ``token_file`` is None outside a job; ``run`` names what the processes of one attempt on one
+    machine have in common.
     ``mounts`` has the datasets that the job finds in folders, by name.
     """
 
@@ -186,6 +187,7 @@ class DataEnvironment:
     organization: str | None
     project: str | None
     mounts: Mapping[str, DataMount]
+    run: str | None = None
 
 
 def data_environment(variables: Mapping[str, str] | None = None) -> DataEnvironment:
@@ -203,6 +205,7 @@ def data_environment(variables: Mapping[str, str] | None = None) -> DataEnvironm
         organization=env.get("PERIFLOW_ORG") or None,
         project=env.get("PERIFLOW_PROJECT") or None,
         mounts=_mounts(env.get("PERIFLOW_DATASETS")) if is_job else {},
+        run=(env.get("PERIFLOW_RUN_DIR") or None) if is_job else None,
     )
 
 

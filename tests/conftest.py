@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloud import azure_url, endpoint, google, s3_url  # noqa: F401
 from postgresql_cluster import PostgresqlCluster, programs
 
 from periflow_sdk.api import models as m

@@ -33,6 +33,7 @@ COMMANDS = (
     ("credential", "credential:group", "Credentials: create, list, update, delete."),
     ("notify", "notification:group", "Notifications: add, list, test, delete."),
     ("dataset", "dataset:group", "Datasets: upload, list, view, delete."),
+    ("cache", "cache:group", "Datasets kept on this machine: list, clear."),
     ("job", "job:group", "Jobs: run, list, view, log, stop, metrics, template."),
     ("checkpoint", "checkpoint:group", "Checkpoints: list, view, download."),
     ("vm", "vm:group", "VM types that jobs can run on."),

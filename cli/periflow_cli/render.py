@@ -99,7 +99,7 @@ def _body(section: Section) -> tuple[RenderableType, int]:
     if isinstance(section, Fields):
         return _grid(section.pairs)
     if isinstance(section, Files):
-        return _tree(section.entries)
+        return _tree(section.entries, section.root)
     lines = [printable(line) for line in section.text]
     return Text("\n".join(lines)), max(map(cell_len, lines), default=0)
 
@@ -115,10 +115,10 @@ def _grid(pairs: Sequence[tuple[str, str]]) -> tuple[Table, int]:
     return grid, names + max((cell_len(value) for _, value in pairs), default=0) + 4
 
 
-def _tree(entries: Iterable[tuple[str, str | None]]) -> tuple[Tree, int]:
-    tree = Tree("/")
+def _tree(entries: Iterable[tuple[str, str | None]], root: str) -> tuple[Tree, int]:
+    tree = Tree(Text(printable(root)))
     folders: dict[str, Tree] = {"": tree}
-    widths = [1]
+    widths = [cell_len(root)]
 
     def folder(path: str) -> Tree:
         if path not in folders:
@@ -135,6 +135,9 @@ def _tree(entries: Iterable[tuple[str, str | None]]) -> tuple[Tree, int]:
         parent, _, name = path.rpartition("/")
         if note is None:
             folder(path)
+        elif not name:
+            parent, _, name = parent.rpartition("/")
+            leaf(parent, path, f"📂 {name} ({note})")
         else:
-            leaf(parent, path, f"{name} ({note})")
+            leaf(parent, path, f"{name} ({note})" if note else name)
     return tree, max(widths)

@@ -20,15 +20,21 @@ class Fields:
 
 @dataclass(frozen=True)
 class Files:
-    """Relative POSIX paths with what stands in brackets behind each (None: a folder)."""
+    """Relative POSIX paths with what stands in brackets behind each.
+
+    None stands for a folder; a path that ends with a slash is one with a note; behind an empty
+    note there are no brackets. ``root`` is the folder that the paths are relative to.
+    """
 
     title: str
     entries: Sequence[tuple[str, str | None]]
+    root: str = "/"
 
     def lines(self) -> list[str]:
         """A line a path."""
         return [
-            f"{path} ({note})" if note is not None else f"{path}/" for path, note in self.entries
+            f"{path} ({note})" if note else path if note == "" else f"{path}/"
+            for path, note in self.entries
         ]
 
 

@@ -76,11 +76,13 @@ class Submission:
             UsageError: more devices than there are, or a credential for something else.
         """
         from periflow_cli.checkpoints import find_checkpoint
-        from periflow_cli.commands.dataset import find_dataset
+        from periflow_cli.datasets import find_dataset
+        from periflow_sdk.api.jobfile import HUB_PREFIX
 
         self._check_vm(connection)
         for section in self._spec.data:
-            find_dataset(connection, section.name)
+            if not section.name.startswith(HUB_PREFIX):
+                find_dataset(connection, section.name)
         if self._spec.checkpoint.input:
             find_checkpoint(connection, self._spec.checkpoint.input.id)
         self._check_credentials(connection)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.mounts import Layout, Mount
 from periflow_sdk.api.jobfile import DockerCommand
 from periflow_sdk.api.models import Assignment, Rendezvous
+from periflow_sdk.environment import cache_environment
 
 # The rest of the agent's environment may hold what is the server's alone.
 _INHERITED = (
@@ -63,6 +65,7 @@ def environment(
     rendezvous: Rendezvous,
     endpoint: Endpoint,
     run_dir: Path,
+    originals: Sequence[Mount],
     restored: str | None,
     user_base: Path,
     *,
@@ -72,6 +75,7 @@ def environment(
     """The job's environment: the shell's, the job file's, then ours.
 
     Args:
+        originals: The mounted datasets as they lie in the cache.
         restored: Name of the restored checkpoint below the checkpoint folder, "" for the folder.
         user_base: Where `pip install --user` goes when there is no ~/.local to cover.
         real_paths: True where the mount paths do not exist and the job sees the real folders.
@@ -105,6 +109,10 @@ def environment(
         ours["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, assignment.devices))
     if layout.data:
         ours["PERIFLOW_DATA_DIR"] = inside(layout.data[0])
+        ours["PERIFLOW_DATASETS"] = _datasets(assignment, map(inside, layout.data), originals)
+    ours["PERIFLOW_CACHE_DIR"] = str(cache_environment(inherited).folder)
+    if limit := inherited.get("PERIFLOW_CACHE_BYTES"):
+        ours["PERIFLOW_CACHE_BYTES"] = limit
     if restored is not None:
         ours["PERIFLOW_RESTORED_CHECKPOINT"] = f"{checkpoint}/{restored}".rstrip("/")
     if not (Path.home() / ".local").is_dir():
@@ -121,6 +129,18 @@ def environment(
         **docker.env_var,
         **ours,
     }
+
+
+def _datasets(assignment: Assignment, paths: Iterable[str], originals: Sequence[Mount]) -> str:
+    """What `pf.dataset` finds without asking: see ``DataMount`` of the environment."""
+    pairs = zip(assignment.data, assignment.spec.data, strict=True)
+    mounted = (mount for mount, section in pairs if section.mode == "copy")
+    return json.dumps(
+        {
+            mount.name: {"path": path, "original": str(original.source), "version": mount.version}
+            for mount, path, original in zip(mounted, paths, originals, strict=True)
+        }
+    )
 
 
 def _threads(assignment: Assignment) -> dict[str, str]:

@@ -21,7 +21,7 @@ Outcome = Literal["exited", "stopped", "error", "lost", "preempted"]
 _TAIL_LINES = 20
 _TAIL_BYTES = 64 * 1024
 _LINE_CHARACTERS = 2000
-_BIG_FOLDERS = ("overlay", "data", "input", "root", "trial", "run")
+_BIG_FOLDERS = ("overlay", "data", "data-copy", "input", "root", "trial", "run")
 
 
 def finish_report(

@@ -10,6 +10,7 @@ from pathlib import Path
 from periflow_sdk.agent.address import registration
 from periflow_sdk.agent.command import command_line, environment, texts
 from periflow_sdk.agent.credential import take_credentials
+from periflow_sdk.agent.dataset import DatasetFolders, with_own_copies
 from periflow_sdk.agent.endpoint import Endpoint
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.kept import remove_stale
@@ -63,8 +64,11 @@ class Launcher:
         """
         remove_stale(self._folder, self._run_dir)
         choose = begin_choice(self._folder)
-        places = layout(self._assignment, self._folder, self._run_dir)
-        preparation = Preparation(self._client, self._assignment, self._folder, self._tell)
+        layout(self._assignment, self._folder, self._run_dir)  # refused before anything is fetched
+        datasets = DatasetFolders(self._endpoint, self._assignment, self._folder)
+        preparation = Preparation(
+            self._client, self._assignment, self._folder, self._tell, datasets
+        )
         prepared = in_background(preparation.run, leave)
         rendezvous = self._meet(memory, leave)
         if rendezvous is None or leave():
@@ -77,6 +81,7 @@ class Launcher:
         spec = self._assignment.spec
         self.credentials = take_credentials(self._client, spec, self._tell, leave)
         choice = choose()
+        places = layout(self._assignment, self._folder, self._run_dir)  # as the links lead now
         memory.state.runtime = choice.runtime.name
         memory.save()
         self._start(training, places, choice, rendezvous, memory.state.restored)
@@ -91,6 +96,9 @@ class Launcher:
         restored: str | None,
     ) -> None:
         runtime = choice.runtime
+        originals = places.data
+        if not runtime.covers_installs:
+            places = with_own_copies(places, self._folder)
         if runtime.real_paths:
             from periflow_sdk.agent.runtimes.plain import refuse_mount_paths
 
@@ -102,6 +110,7 @@ class Launcher:
             rendezvous,
             self._endpoint,
             self._run_dir,
+            originals,
             restored,
             self._folder / "overlay" / "user",
             real_paths=runtime.real_paths,
@@ -110,7 +119,7 @@ class Launcher:
         command = self._assignment.spec.job_setting.docker.command
         argv = command_line(command, variables["PATH"])
         plan = {**runtime.plan(places, argv), "grace_seconds": self._assignment.grace_seconds}
-        training.start(plan, variables)
+        training.start(plan, variables, [mount.source for mount in originals])
         if not training.wait(_START_SECONDS):
             raise TimedOutError(f"The command was not started within {_START_SECONDS:.0f} seconds.")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periflow_sdk.agent.folder import NodeFolder
+from periflow_sdk.environment import cache_environment
 from periflow_sdk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ class Mount:
     """A real folder and the path it has in the job.
 
     With ``upper`` the job sees a copy-on-write view; what it writes goes there.
-    ``required`` says whether the job may run with the folder itself where overlays cannot be.
+    ``required`` says whether the job may run with the folder itself where overlays cannot be;
+    one that is ``shared`` with others is then read only.
     """
 
     source: Path
     target: str
     upper: Path | None = None
     required: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,7 @@ def layout(assignment: Assignment, folder: NodeFolder, run_dir: Path) -> Layout:
     restored = None
     if section.input and _target(base, section.input.mount_path) != checkpoint.target:
         restored = Mount(folder.restored, _target(base, section.input.mount_path))
-    data = tuple(
-        Mount(folder / "data" / str(n), _target(base, m.mount_path), folder.upper(f"data-{n}"))
-        for n, m in enumerate(assignment.data)
-    )
+    data = tuple(_data_mounts(assignment, folder, base))
     found = Layout(
         workspace=Mount(folder / "workspace", _target("/", base)),
         data=data,
@@ -86,6 +86,16 @@ def layout(assignment: Assignment, folder: NodeFolder, run_dir: Path) -> Layout:
     )
     _check(found)
     return found
+
+
+def _data_mounts(assignment: Assignment, folder: NodeFolder, base: str) -> Iterator[Mount]:
+    """Views over the datasets that are on this machine, or will be; streamed ones have none."""
+    for n, (mount, section) in enumerate(zip(assignment.data, assignment.spec.data, strict=True)):
+        if section.mode == "copy" and mount.mount_path is not None:
+            # By the place in the cache: the job does not see where links lead.
+            source = (folder / "data" / str(n)).resolve()
+            upper = folder.upper(f"data-{n}")
+            yield Mount(source, _target(base, mount.mount_path), upper, shared=True)
 
 
 def _target(base: str, path: str) -> str:
@@ -108,6 +118,7 @@ def _visible(assignment: Assignment, folder: NodeFolder, run_dir: Path) -> Itera
     yield str(run_dir)
     yield str(folder / "token")
     yield str(folder.checkpoint)
+    yield str(cache_environment().folder)
     if python := assignment.shell.python:
         yield str(Path(os.path.realpath(python)).parent.parent)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from periflow_sdk.agent.dataset import DatasetFolders, copy_whole
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.patience import Backoff, check_superseded, is_passing
 from periflow_sdk.api.client import ApiClient
@@ -26,6 +26,7 @@ from periflow_sdk.errors import (
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _FAULT_TRIES = 7
+_FAULTS = ("transfer_failed", "bucket_failed", "fetcher_ended", "dataset_changed")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Preparation:
     Args:
         tell: Adds an event (kind, message).
         client: A client with time-outs for bulk work.
+        datasets: Where those of the job go.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class Preparation:
         assignment: Assignment,
         folder: NodeFolder,
         tell: Callable[[str, str], None],
+        datasets: DatasetFolders,
     ) -> None:
         self._client = client
         self._assignment = assignment
         self._folder = folder
         self._tell = tell
+        self._datasets = datasets
 
     def run(self) -> Restored | None:
         """Fetch all; what was restored, if there is anything.
@@ -63,11 +67,16 @@ class Preparation:
             PeriFlowError: something is not there any more or cannot be stored here.
         """
         self._fetch_workspace()
-        for n, data in enumerate(self._assignment.data):
-            target = self._folder / "data" / str(n)
-            if self._fetch(data.snapshot_id, target):
-                self._tell("preparing", f"Fetched the dataset {data.name}.")
+        for number, data in enumerate(self._assignment.data):
+            self._fetch_dataset(number, data.name)
         return self._restore()
+
+    def _fetch_dataset(self, number: int, name: str) -> None:
+        if self._datasets.is_streamed(number):
+            self._tell("preparing", f"The dataset {name} is read while the job runs.")
+        elif not self._datasets.find(number):
+            self._insist(lambda: self._datasets.fetch(number))
+            self._tell("preparing", f"Fetched the dataset {name}.")
 
     def _fetch_workspace(self) -> None:
         root = self._folder / "workspace"
@@ -87,7 +96,7 @@ class Preparation:
         if self._assignment.restore:
             point = self._fetch_newest(self._folder.restored if separate else folder)
             if separate:
-                _copy(self._folder.restored, folder)
+                copy_whole(self._folder.restored, folder)
         self._folder.restored.mkdir(exist_ok=True)
         folder.mkdir(exist_ok=True)
         if not point:
@@ -130,31 +139,27 @@ class Preparation:
         if target.exists():
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
+        project = self._assignment.project_id
+        self._insist(lambda: download_snapshot(self._client, project, snapshot, target))
+        return True
+
+    def _insist(self, work: Callable[[], object]) -> None:
+        """Try for as long as the control plane is away, else a number of times."""
         backoff = Backoff()
         tries = 0
         while True:
             try:
-                download_snapshot(self._client, self._assignment.project_id, snapshot, target)
-                return True
+                work()
+                return
             except PeriFlowError as error:
                 check_superseded(error)
                 # Silence may last for hours; a server that answers with a fault may keep to it.
-                is_fault = error.code == "transfer_failed" or type(error) is ApiError
+                is_fault = error.code in _FAULTS or type(error) is ApiError
                 tries += is_fault
                 if tries >= _FAULT_TRIES or not (is_fault or is_passing(error)):
                     raise
                 _log.warning("%s; downloading again", error)
                 backoff.pause()
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A second whole copy: the job overwrites one, and a link would change the other with it."""
-    if target.exists():
-        return
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial, symlinks=True)
-    partial.rename(target)
 
 
 def in_background(work: Callable[[], T | None], leave: Callable[[], bool]) -> T | None:

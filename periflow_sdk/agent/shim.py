@@ -5,7 +5,7 @@ alone and stays small, because it lives as long as the training. PLAN is a JSON 
 
     argv, cwd            what to run and where
     enter, mounts        a Python file whose ``enter(mounts)`` changes the root, and its argument
-    lock                 an open file whose flock says that this process lives
+    locks                open files whose flocks this process holds as long as it lives
     folder               the node folder: output.log, training.json, exit.json, stopping
     grace_seconds        how long leftover processes may take after a SIGTERM
     probe                true: enter, run nothing, exit with 0 where that worked
@@ -31,7 +31,8 @@ def main(plan_path: str) -> int:
         plan: dict[str, Any] = json.load(file)
     if plan.get("probe"):
         return _probe(plan)
-    os.set_inheritable(plan["lock"], False)
+    for lock in plan["locks"]:
+        os.set_inheritable(lock, False)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     _become_subreaper()

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
 from periflow_sdk.agent.processes import ProcessTree, boot_id, is_running
+from periflow_sdk.data.pin import open_shared
 
 if TYPE_CHECKING:
     import psutil
@@ -48,24 +49,32 @@ class Training:
             self._shim_lives()
         )
 
-    def start(self, plan: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        """Start the shim on a plan (see shim.py). Call only when nothing was started."""
+    def start(
+        self, plan: Mapping[str, Any], environment: Mapping[str, str], held: Iterable[Path] = ()
+    ) -> None:
+        """Start the shim on a plan (see shim.py). Call only when nothing was started.
+
+        Args:
+            held: Units of the cache that must stay for as long as the shim lives.
+        """
         lock = try_lock(self._folder / "shim.lock")
         if lock is None:
             return
+        locks = [lock, *(each for path in held if (each := open_shared(path)) is not None)]
         try:
-            document = {**plan, "lock": lock, "folder": str(self._folder.path)}
+            document = {**plan, "locks": locks, "folder": str(self._folder.path)}
             write_json(self._folder / "plan.json", document)
             self._shim = subprocess.Popen(
                 [*shim_command(), str(self._folder / "plan.json")],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                pass_fds=[lock],
+                pass_fds=locks,
                 cwd="/",
             )
         finally:
-            os.close(lock)
+            for each in locks:
+                os.close(each)
 
     def identity(self) -> dict[str, Any] | None:
         """training.json, once the command runs."""

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 
 from periflow_sdk.errors import JobFileError
@@ -38,6 +39,7 @@ NotifyOn = Literal["running", "success", "failed", "stopped", "preempted", "node
 """What people can be told of: the changes of a job, and how attempts are lost."""
 CredentialReference = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 """A credential's id or name."""
+HUB_PREFIX = "huggingface:"
 _CREDENTIAL_KEYS = AliasChoices("credential_id", "credential")
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 
@@ -87,9 +89,19 @@ class CheckpointSection(_Section):
 
 
 class DataSection(_Section):
+    """A dataset, or with ``huggingface:NAME`` one of that hub; a streamed one needs no path."""
+
     name: str
-    mount_path: AbsolutePath
-    mode: Literal["copy"] = "copy"
+    mount_path: AbsolutePath | None = None
+    mode: Literal["copy", "stream"] = "copy"
+
+    @model_validator(mode="after")
+    def _path_of_a_copy(self) -> DataSection:
+        if self.mode == "copy" and self.mount_path is None:
+            raise ValueError("needs a mount_path (or mode: stream)")
+        if self.mode == "stream" and self.name.startswith(HUB_PREFIX):
+            raise ValueError("a dataset of the hub is copied: leave out mode: stream")
+        return self
 
 
 class Dist(_Section):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from periflow_sdk.api.jobfile import JobSpec
+from periflow_sdk.api.jobfile import DataSection, JobSpec
 from periflow_sdk.errors import JobFileError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def read_spec(text: str, name: str, overrides: Mapping[str, Any]) -> JobSpec:
     document = _Document(text, name)
     values = {**document.values, **overrides}
     document.refuse_what_is_planned()
+    document.refuse_missing_mount_paths()
     if isinstance(values.get("data"), dict):
         values["data"] = [values["data"]]
     try:
@@ -125,10 +126,21 @@ class _Document:
                 "job_setting.type: predefined jobs are not available; "
                 "use custom, with an image and a command",
             )
-        for path in (("data", "mode"), *(("data", index, "mode") for index in range(64))):
-            if _dig(self.values, path) == "stream":
+
+    def refuse_missing_mount_paths(self) -> None:
+        """Raise for a dataset that is to be copied, and to nowhere."""
+        data = self.values.get("data")
+        numbered = range(len(data)) if isinstance(data, list) else ()
+        for path in (("data",), *(("data", number) for number in numbered)):
+            section = _dig(self.values, path)
+            if not isinstance(section, dict) or "name" not in section:
+                continue
+            if not section.keys() <= DataSection.model_fields.keys():
+                continue  # the unknown key may be meant for it
+            if section.get("mount_path") is None and section.get("mode", "copy") == "copy":
                 raise self._error_at(
-                    self._value(path), "data.mode: stream is not available yet; use copy"
+                    self._value((*path, "name")),
+                    "data.mount_path is missing; only with mode: stream there is none",
                 )
 
     def refuse_taken_name(self, spec: JobSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -12,8 +13,10 @@ from periflow_sdk.environment import DataEnvironment, data_environment
 from periflow_sdk.errors import UsageError
 
 if TYPE_CHECKING:
+    from periflow_sdk.api.client import ApiClient
+    from periflow_sdk.api.models import Dataset as FoundDataset
     from periflow_sdk.api.models import DatasetAccess
-    from periflow_sdk.data.connection import JobConnection, LoginConnection
+    from periflow_sdk.data.connection import LoginConnection
     from periflow_sdk.data.source import Source
 
 
@@ -31,39 +34,50 @@ def open_dataset(name: str) -> Dataset:
         source = FolderSource(Path(mount.path), original if original.is_dir() else None)
         return Dataset(name, source, mount.version)
     if environment.token_file is not None and environment.url is not None:
-        return _open_in_job(name, environment.url, environment.token_file)
+        return _open_in_job(name, environment)
     return _open_with_login(name, environment)
 
 
-def _open_in_job(name: str, url: str, token_file: Path) -> Dataset:
+def _open_in_job(name: str, environment: DataEnvironment) -> Dataset:
     from periflow_sdk.data.connection import JobConnection
 
-    connection = JobConnection(url, token_file)
+    assert environment.url is not None and environment.token_file is not None
+    connection = JobConnection(environment.url, environment.token_file)
     with connection() as client:
         access = client.dataset_access(name)
         project = client.assignment().project_id
-    return Dataset(name, job_source(connection, project, access), access.dataset.version)
+    if access.snapshot_id is not None:
+        source = managed_source(connection, name, project, access.snapshot_id)
+    else:
+        source = linked_source(access, environment.run)
+    return Dataset(name, source, access.dataset.version)
 
 
-def job_source(connection: JobConnection, project: str, access: DatasetAccess) -> Source:
-    """Where a job, or its agent, reads a dataset.
+def linked_source(access: DatasetAccess, run: str | None) -> Source:
+    """Where a job, or its agent, reads a linked dataset.
 
     Args:
-        connection: With the job's token.
-        project: Id of the job's project.
         access: What the control plane grants the job.
+        run: What the processes of this attempt on this machine have in common, by its name.
 
     Raises:
         UsageError: the dataset has no files.
     """
-    if access.snapshot_id is not None:
-        return _managed(connection, access.dataset.name, project, access.snapshot_id)
-    if access.link is None:
-        raise UsageError(f"the dataset {access.dataset.name} has no files")
     from periflow_sdk.data.cache import node_cache
+    from periflow_sdk.data.fetcher import Fetcher
+    from periflow_sdk.data.link import address, identity
     from periflow_sdk.data.linked import LinkedSource
 
-    return LinkedSource(access.link, access.secret or {}, node_cache())
+    if access.link is None:
+        raise UsageError(f"the dataset {access.dataset.name} has no files")
+    secret = {name: each.get_secret_value() for name, each in (access.secret or {}).items()}
+    return LinkedSource(
+        identity(access.link, secret),
+        Fetcher(access.link, secret),
+        node_cache(),
+        address(access.link, secret),
+        run,
+    )
 
 
 def _open_with_login(name: str, environment: DataEnvironment) -> Dataset:
@@ -73,24 +87,30 @@ def _open_with_login(name: str, environment: DataEnvironment) -> Dataset:
     with connection() as client:
         project = current_project(client, connection, environment)
         found = client.dataset(project, name)
-    source: Source
     if found.snapshot_id is not None:
-        source = _managed(connection, found.name, project, found.snapshot_id)
+        source = managed_source(connection, found.name, project, found.snapshot_id)
     else:
-        from periflow_sdk.data.cache import node_cache
-        from periflow_sdk.data.signed import SignedSource
-
-        source = SignedSource(_url(found.name), connection, project, found.id, node_cache())
+        source = _signed(connection, project, found)
     return Dataset(found.name, source, found.version)
 
 
-def _managed(
-    connection: JobConnection | LoginConnection, name: str, project: str, snapshot_id: str
+def _signed(connection: LoginConnection, project: str, found: FoundDataset) -> Source:
+    from periflow_sdk.data.cache import node_cache
+    from periflow_sdk.data.linked import LinkedSource
+    from periflow_sdk.data.signed import SignedBucket
+
+    bucket = SignedBucket(connection, project, found.id, found.cloud)
+    return LinkedSource(f"dataset {found.id}", bucket, node_cache(), (_url(found.name), {}))
+
+
+def managed_source(
+    connect: Callable[[], ApiClient], name: str, project: str, snapshot_id: str
 ) -> Source:
+    """Where a dataset is read that PeriFlow keeps; see ``ManagedSource``."""
     from periflow_sdk.data.cache import node_cache
     from periflow_sdk.data.managed import ManagedSource
 
-    return ManagedSource(_url(name), connection, project, snapshot_id, node_cache())
+    return ManagedSource(_url(name), connect, project, snapshot_id, node_cache())
 
 
 def _url(name: str) -> str:

@@ -3,7 +3,9 @@
     <folder>/units/<kk>/<key>/    one unit: a file or a whole folder, by what it holds
         .lock                     held by who fetches it or removes it
         .size                     the bytes of a folder that is whole
+        .about                    what that folder is, in words
         <name>                    the file or folder, there only when it is whole
+    <folder>/notes/               words by name: which folder of a link is the newest
     <folder>/added                bytes since the units were counted, as text; locked while changed
 
 What a killed fetch leaves beside ``<name>`` is used by the next one. Over the limit, units go that
@@ -27,18 +29,24 @@ from periflow_sdk.data.pin import Pins, is_at
 from periflow_sdk.environment import cache_environment
 from periflow_sdk.errors import PeriFlowError
 
-_LOCK, _SIZE = ".lock", ".size"
+_LOCK, _SIZE, _ABOUT = ".lock", ".size", ".about"
 _LOW_WATER = 0.95
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _pins = Pins()
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit as it lies there. ``used_at`` is in unix seconds, ``size`` in bytes on the disk."""
+    """One unit as it lies there.
+
+    ``used_at`` is in unix seconds, ``size`` in bytes on the disk; ``about`` says what a whole
+    folder is, and nothing of a single file or what is on its way.
+    """
 
     folder: Path
     size: int
     used_at: float
+    about: str = ""
 
 
 class Cache:
@@ -62,7 +70,9 @@ class Cache:
             os.utime(path)
         return path
 
-    def obtain(self, key: str, name: str, size: int, fill: Callable[[Path], None]) -> Path:
+    def obtain(
+        self, key: str, name: str, size: int, fill: Callable[[Path], None], about: str = ""
+    ) -> Path:
         """The unit, fetched by one process or thread while the others that ask for it wait.
 
         Args:
@@ -70,6 +80,7 @@ class Cache:
             name: The file's or folder's own name.
             size: Its bytes.
             fill: Makes the path it is given appear, whole; may leave parts beside it if it fails.
+            about: What a folder is, for people.
 
         Raises:
             PeriFlowError: it is larger than the cache (``cache_too_small``), the disk is full
@@ -84,12 +95,29 @@ class Cache:
                     continue
                 self._make_room(size, folder)
                 with _disk_errors(folder):
-                    fill(folder / name)
+                    self._fill(fill, folder / name, size)
                     if (folder / name).is_dir():
                         (folder / _SIZE).write_text(str(size))
+                        (folder / _ABOUT).write_text(about, encoding="utf-8")
                 _pins.hold(folder / name)
                 self._account(size)
         return path
+
+    def note(self, name: str, text: str) -> None:
+        """Remember a word under a name; it may be forgotten."""
+        with suppress(OSError):
+            folder = self.folder / "notes"
+            folder.mkdir(exist_ok=True)
+            temporary = folder / f".{name}.{os.getpid()}"
+            temporary.write_text(text)
+            temporary.replace(folder / name)
+
+    def noted(self, name: str) -> str | None:
+        """What was remembered under a name."""
+        try:
+            return (self.folder / "notes" / name).read_text()
+        except OSError:
+            return None
 
     def units(self) -> Iterator[Unit]:
         """Every unit, whole or not."""
@@ -121,7 +149,7 @@ class Cache:
                 break
             freed += unit.size if _remove(unit.folder) else 0
         with suppress(OSError), _locked(self.folder / "added"):
-            self._note(total - freed)
+            self._set_added(total - freed)
         return freed
 
     def _unit(self, key: str) -> Path:
@@ -138,21 +166,32 @@ class Cache:
                 "read it file by file: dataset.open(), dataset.fs, periflow_sdk.data.stream().",
                 data={"size": size, "capacity": capacity},
             )
-        if self._noted() + size > capacity:
+        if self._added() + size > capacity:
             # Its own leftovers count and stay: this process holds their lock.
             self.shrink(int(max(0, capacity * _LOW_WATER - size)))
 
+    def _fill(self, fill: Callable[[Path], None], target: Path, size: int) -> None:
+        """Fill, and once more after others made room, where the disk is fuller than the limit."""
+        try:
+            fill(target)
+        except (OSError, PeriFlowError) as error:
+            is_full = getattr(error, "errno", None) in _FULL or _code(error) == "disk_full"
+            used = sum(unit.size for unit in self.units())
+            if not is_full or not self.shrink(max(0, used - size)):
+                raise
+            fill(target)
+
     def _account(self, size: int) -> None:
         with suppress(OSError), _locked(self.folder / "added"):
-            self._note(self._noted() + size)
+            self._set_added(self._added() + size)
 
-    def _noted(self) -> int:
+    def _added(self) -> int:
         try:
             return int((self.folder / "added").read_text() or 0)
         except (OSError, ValueError):
             return 0
 
-    def _note(self, size: int) -> None:
+    def _set_added(self, size: int) -> None:
         (self.folder / "added").write_text(str(size))
 
     def _half_of_the_disk(self) -> int:
@@ -160,7 +199,7 @@ class Cache:
         while not place.exists():
             place = place.parent
         disk = os.statvfs(place)
-        return (disk.f_bavail * disk.f_frsize + self._noted()) // 2
+        return (disk.f_bavail * disk.f_frsize + self._added()) // 2
 
 
 @cached
@@ -170,7 +209,7 @@ def node_cache() -> Cache:
     return Cache(environment.folder, environment.capacity_bytes)
 
 
-def pinned(path: Path) -> bool:
+def pin(path: Path) -> bool:
     """Keep a unit of the cache for as long as this process lives; False if it is not there."""
     return _pins.hold(path)
 
@@ -194,10 +233,10 @@ def _remove(folder: Path) -> bool:
     """Remove a unit that nobody fetches or uses."""
     guards: list[int] = []
     try:
-        for entry in [folder / _LOCK, *_children(folder)]:
-            if entry.name == _LOCK or not entry.name.startswith("."):
-                guards.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
-                fcntl.flock(guards[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        units = [entry for entry in _children(folder) if not entry.name.startswith(".")]
+        for entry in (folder / _LOCK, *units):
+            guards.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
+            fcntl.flock(guards[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The lock goes last and with it the folder: nobody can begin anew in between.
         for entry in _children(folder):
             if entry.name != _LOCK:
@@ -234,7 +273,7 @@ def _measure(folder: Path) -> Unit:
     size, used_at = 0, folder.stat().st_mtime
     for entry in _children(folder):
         status = entry.lstat()
-        if entry.name == _LOCK:
+        if entry.name in (_LOCK, _SIZE, _ABOUT):
             continue
         if not entry.name.startswith("."):
             used_at = status.st_mtime
@@ -242,7 +281,10 @@ def _measure(folder: Path) -> Unit:
             size += _folder_size(folder, entry)
         else:
             size += status.st_blocks * 512
-    return Unit(folder, size, used_at)
+    about = ""
+    with suppress(OSError):
+        about = (folder / _ABOUT).read_text(encoding="utf-8")
+    return Unit(folder, size, used_at, about)
 
 
 def _folder_size(folder: Path, tree: Path) -> int:
@@ -265,18 +307,22 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             raise PeriFlowError(
                 f"The disk of the cache {folder.parents[2]} is full.",
                 code="disk_full",
                 hint="Make room there, run `pf cache clear`, or set PERIFLOW_CACHE_DIR to a folder "
-                "on another disk; what was fetched is kept.",
+                "on another disk.",
             ) from error
         raise PeriFlowError(
             f"The cache cannot be written: {error.filename or folder}: {error.strerror or error}.",
             code="cache_failed",
             hint="Set PERIFLOW_CACHE_DIR to a folder that you may write to.",
         ) from error
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, PeriFlowError) else ""
 
 
 def _decimal(size: int) -> str:

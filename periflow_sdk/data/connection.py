@@ -15,6 +15,7 @@ from periflow_sdk.environment import DataEnvironment, home
 from periflow_sdk.errors import NotFoundError, UsageError
 
 _TRIES = 4
+_KEY_PREFIX = "pf_key_"
 _FOLDER_FILE = Path(".periflow.toml")
 
 
@@ -71,6 +72,8 @@ def current_project(
         UsageError: none is chosen.
         NotFoundError: it is not there.
     """
+    if (connection.api_key or "").startswith(_KEY_PREFIX):
+        return client.current_key().project_id  # a key belongs to one project
     config = _document(connection.home / "config.json")
     server = connection.url or "local"
     is_current = config.get("server", server) == server

@@ -69,7 +69,7 @@ class ManagedSource:
             download_snapshot(self._client(), self._project, self._snapshot_id, target)
 
         size = self._manifest.size
-        self._folder = self._cache.obtain(self._snapshot_id, _TREE, size, fill)
+        self._folder = self._cache.obtain(self._snapshot_id, _TREE, size, fill, self.url)
         return self._folder
 
     def fetch(self, file: DataFile) -> Path:

@@ -44,7 +44,7 @@ class OutcomeUnknownError(PeriFlowError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; ``headers`` have lower-case names, ``body`` is cut at 64 KiB."""
+    """What came back; ``headers`` have lower-case names, a ``body`` that is too long is cut."""
 
     status: int
     headers: Mapping[str, str]
@@ -65,10 +65,39 @@ def post(
         NotSentError: it could not be sent; with ``address_refused`` it never can be.
         OutcomeUnknownError: it was sent, and the answer is missing.
     """
+    return _send("POST", url, headers, body, private=private, seconds=seconds, most=_MOST_BYTES)
+
+
+def get(
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    private: bool,
+    seconds: float = SECONDS,
+    most_bytes: int = _MOST_BYTES,
+) -> Answer:
+    """Get once; see :func:`post`.
+
+    Args:
+        most_bytes: Where the body is cut.
+    """
+    return _send("GET", url, headers, b"", private=private, seconds=seconds, most=most_bytes)
+
+
+def _send(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    private: bool,
+    seconds: float,
+    most: int,
+) -> Answer:
     network = _Network(private=private, deadline=time.monotonic() + seconds)
     try:
         with httpcore.ConnectionPool(_trust(url), network_backend=network, retries=0) as pool:
-            return _exchange(pool, url, headers, body)
+            return _exchange(pool, method, url, headers, body, most)
     except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
         reason = _reason(error)
         if network.has_sent:
@@ -193,21 +222,27 @@ class _Stream(httpcore.NetworkStream):
 
 
 def _exchange(
-    pool: httpcore.ConnectionPool, url: str, headers: Mapping[str, str], body: bytes
+    pool: httpcore.ConnectionPool,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    most: int,
 ) -> Answer:
     sent = {**headers, "Host": urlsplit(url).netloc, "Connection": "close"}
     fields = [(name.encode(), value.encode()) for name, value in sent.items()]
-    fields.append((b"Content-Length", str(len(body)).encode()))
-    with pool.stream("POST", url, headers=fields, content=body) as response:
-        text = b""
+    if method == "POST":
+        fields.append((b"Content-Length", str(len(body)).encode()))
+    with pool.stream(method, url, headers=fields, content=body) as response:
+        text = bytearray()
         for piece in response.iter_stream():
             text += piece
-            if len(text) >= _MOST_BYTES:
+            if len(text) >= most:
                 break
         given = {
             name.decode("latin-1").lower(): v.decode("latin-1") for name, v in response.headers
         }
-        return Answer(response.status, given, text[:_MOST_BYTES])
+        return Answer(response.status, given, bytes(text[:most]))
 
 
 def _trust(url: str) -> ssl.SSLContext | None:

@@ -43,8 +43,8 @@ class Action(StrEnum):
     SNAPSHOT_WRITE = "snapshot.write"
     DATASET_READ = "dataset.read"
     DATASET_WRITE = "dataset.write"
-    DATASET_DELETE = "dataset.delete"
-    DATASET_DELETE_ANY = "dataset.delete-any"
+    DATASET_CHANGE = "dataset.change"
+    DATASET_CHANGE_ANY = "dataset.change-any"
     KEY_MANAGE = "key.manage"
     KEY_MANAGE_ANY = "key.manage-any"
     CREDENTIAL_READ = "credential.read"
@@ -125,13 +125,15 @@ _IN_PROJECTS = (
     Permission(Action.JOB_STOP, Role.DEVELOPER, "stop one's own jobs"),
     Permission(Action.SNAPSHOT_WRITE, Role.DEVELOPER, "upload files", jobs=True),
     Permission(Action.DATASET_WRITE, Role.DEVELOPER, "create datasets"),
-    Permission(Action.DATASET_DELETE, Role.DEVELOPER, "delete one's own datasets"),
+    Permission(Action.DATASET_CHANGE, Role.DEVELOPER, "change and delete one's own datasets"),
     Permission(Action.CREDENTIAL_CREATE, Role.DEVELOPER, "create credentials"),
     Permission(
         Action.CREDENTIAL_CHANGE, Role.DEVELOPER, "change and delete one's own credentials"
     ),
     Permission(Action.JOB_STOP_ANY, Role.MAINTAINER, "stop everybody's jobs"),
-    Permission(Action.DATASET_DELETE_ANY, Role.MAINTAINER, "delete everybody's datasets"),
+    Permission(
+        Action.DATASET_CHANGE_ANY, Role.MAINTAINER, "change and delete everybody's datasets"
+    ),
     Permission(
         Action.CREDENTIAL_CHANGE_ANY,
         Role.MAINTAINER,

@@ -119,7 +119,7 @@ def submit(
     command: Any,
     *,
     workspace: Path | None = None,
-    data: m.Dataset | None = None,
+    data: m.Dataset | list[dict[str, Any]] | None = None,
     vm: str = "local-cpu",
     devices: int = 1,
     restored: str | None = None,
@@ -136,7 +136,9 @@ def submit(
         "checkpoint": {"output_checkpoint_dir": output},
         "env": env or {},
     }
-    if data:
+    if isinstance(data, list):
+        spec["data"] = data
+    elif data:
         spec["data"] = [{"name": data.name, "mount_path": "/workspace/data"}]
     if restart is not None:
         spec["restart"] = restart

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.mounts import Layout, Mount
+from periflow_sdk.agent.runtimes import newroot
 from periflow_sdk.agent.runtimes.bubblewrap import BubblewrapRuntime
 from periflow_sdk.agent.runtimes.namespace import NamespaceRuntime
 from periflow_sdk.agent.training import Exit, Training
@@ -154,6 +156,7 @@ def test_ordinary_user_gets_the_same_root_and_no_capabilities(tmp_path):
     script = f"""
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from dataclasses import replace
 from pathlib import Path
 from periflow_sdk.agent.folder import NodeFolder
 from periflow_sdk.agent.mounts import Layout, Mount
@@ -191,3 +194,32 @@ print(node.output.read_text() + (node / "data/file").read_text())
         assert done.stdout.split() == ["65534", "CapEff:", "0000000000000000", "old"], done.stderr
     finally:
         shutil.rmtree(home)
+
+
+def test_folder_of_others_is_read_only_where_no_view_of_it_can_be(node, tmp_path):
+    runtime = NamespaceRuntime(node)
+    if fault := runtime.try_out()():
+        pytest.skip(fault)
+    enter = tmp_path / "enter.py"
+    enter.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(newroot.__file__).parent)!r})\n"
+        "import newroot\n"
+        "def refuse(*_):\n"
+        "    raise OSError(95, 'no overlays here')\n"
+        "newroot._mount_overlay = refuse\n"
+        "enter = newroot.enter\n"
+    )
+    layout = places(node, "/data")
+    layout = replace(layout, data=(replace(layout.data[0], shared=True),))
+    script = "cat /data/sample; echo; echo new > /data/sample || echo refused"
+    plan = {**runtime.plan(layout, ["sh", "-c", script]), "enter": str(enter), "grace_seconds": 2}
+    training = Training(node, str(node / "run"))
+    training.start(plan, {"PATH": os.environ["PATH"]})
+    deadline = time.monotonic() + 20
+    while training.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert node.output.read_text().startswith("sample\n")
+    assert "Read-only file system" in node.output.read_text()
+    assert (node / "data/0/sample").read_text() == "sample"

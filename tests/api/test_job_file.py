@@ -185,11 +185,20 @@ def test_complaint_has_its_place_and_the_right_word(text, line, column, words) -
         (PLAIN.replace("custom", "predefined"), "predefined jobs are not available; use custom"),
         (PLAIN + "retention:\n  keep_last: 3\n", "not available yet"),
         (PLAIN + "plugin:\n  tensorboard: {}\n", "TensorBoard plugin is not available yet"),
-        (PLAIN + "data:\n  name: d\n  mount_path: /d\n  mode: stream\n", "not available yet"),
     ],
 )
 def test_what_is_not_built_is_refused_and_not_ignored(text: str, words: str) -> None:
     assert words in _complaint(text).message
+
+
+def test_streamed_dataset_needs_no_path_and_a_copied_one_does() -> None:
+    streamed = "data:\n- {name: d, mode: stream}\n- {name: 'huggingface:imdb', mount_path: /i}\n"
+    spec = parse_job_text(PLAIN + streamed, "job.yml")
+    assert [(each.mode, each.mount_path) for each in spec.data] == [
+        ("stream", None),
+        ("copy", "/i"),
+    ]
+    assert "data.mount_path is missing" in _complaint(PLAIN + "data:\n  name: d\n").message
 
 
 def test_missing_file_names_the_command_that_writes_one(tmp_path: Path) -> None:

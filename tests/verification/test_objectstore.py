@@ -15,7 +15,7 @@ from periflow_server.settings import Settings
 from periflow_server.verification import check
 
 if TYPE_CHECKING:
-    from conftest import Google
+    from cloud import Google
 
 S3_KEY, S3_SECRET = "AKIATESTTESTTESTTEST", "the+secret/of+the/key"
 # Of the account that every Azurite has; its manual prints it.
@@ -94,6 +94,7 @@ def test_servers_own_environment_has_no_part_in_it(
 
 def test_service_account_signs_in_and_lists_its_buckets(google: Google) -> None:
     urls = {"gcs_url": google.url, "google_token_url": google.token_url}
+    google.endpoint.asked.clear()
     assert verify(gcs(google.key_file), **urls)
     paths = [asked.path.partition("?")[0] for asked in google.endpoint.asked]
     assert paths == ["/token", "/storage/v1/b"]

@@ -14,7 +14,7 @@ from periflow_server.settings import Settings
 from periflow_server.verification import check
 
 if TYPE_CHECKING:
-    from conftest import Endpoint
+    from cloud import Endpoint
 
 SECRET = "kept-from-everybody"
 

@@ -91,7 +91,8 @@ def download_checkpoint(
     import shlex
     from pathlib import Path
 
-    from periflow_cli.checkpoints import CheckpointDownload, find_checkpoint
+    from periflow_cli.checkpoints import find_checkpoint, snapshot_of
+    from periflow_cli.download import Download
     from periflow_cli.moment import size_text
     from periflow_cli.transfer import Bar
 
@@ -99,7 +100,7 @@ def download_checkpoint(
     connection = invocation.connect()
     found = find_checkpoint(connection, checkpoint)
     target = Path(folder or f"checkpoint-{found.job}-step{found.step}")
-    download = CheckpointDownload(connection, found, target, force=force)
+    download = Download(connection, snapshot_of(found), target, force=force)
     manifest = download.check()
     if dry_run:
         _show_files(output, found, manifest, as_json)
@@ -122,7 +123,7 @@ def download_checkpoint(
 
 
 def _show(output: Output, checkpoint: Checkpoint, manifest: Manifest | None) -> None:
-    from periflow_cli.commands.dataset import file_entries
+    from periflow_cli.datasets import file_entries
     from periflow_cli.moment import local_time, size_text
     from periflow_cli.section import Fields, Files
 
@@ -142,7 +143,7 @@ def _show(output: Output, checkpoint: Checkpoint, manifest: Manifest | None) -> 
 
 
 def _show_files(output: Output, checkpoint: Checkpoint, manifest: Manifest, as_json: bool) -> None:
-    from periflow_cli.commands.dataset import file_entries
+    from periflow_cli.datasets import file_entries
     from periflow_cli.section import Files
 
     if as_json:

@@ -36,6 +36,7 @@ class NamespaceRuntime:
                     "upper": str(m.upper),
                     "target": m.target,
                     "required": m.required,
+                    "shared": m.shared,
                 }
                 for m in layout.all()
                 if m.upper

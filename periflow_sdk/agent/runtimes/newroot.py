@@ -14,6 +14,8 @@ from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_BIND, MS_REC, MS_SLAVE, MS_NOSUID, MS_NODEV = 0x1000, 0x4000, 0x80000, 0x2, 0x4
+MS_NOEXEC = 0x8
+MS_RDONLY, MS_REMOUNT = 0x1, 0x20
 MNT_DETACH = 2
 OLD = "/.host"
 
@@ -25,8 +27,9 @@ def enter(mounts: dict[str, Any]) -> None:
 
     Args:
         mounts: ``root``: an empty folder to build on. ``binds``: pairs of source folder and target.
-            ``overlays``: maps of ``lower``, ``upper`` (a folder for what is written), ``target``
-            and ``required``. ``visible``: host paths that no target may hide.
+            ``overlays``: maps of ``lower``, ``upper`` (a folder for what is written), ``target``,
+            ``required`` and ``shared`` (see ``mounts.Mount``). ``visible``: host paths that no
+            target may hide.
 
     Raises:
         OSError: the system does not allow it; the message names the call.
@@ -158,6 +161,10 @@ def _overlay(entry: dict[str, Any], target: str, in_user_namespace: bool) -> Non
             raise
         if entry["lower"] != entry["target"]:
             _mount(lower, target, None, MS_BIND | MS_REC)
+            if entry.get("shared"):
+                # What the file system has of these must stay, or the kernel refuses.
+                kept = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+                _mount(None, target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
         return
     for place in hidden:
         _mount(OLD + place, place, None, MS_BIND | MS_REC)

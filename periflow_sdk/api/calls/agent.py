@@ -29,7 +29,7 @@ class AgentCalls(Transport):
         self._request("POST", "agent/credentials/close")
 
     def dataset_access(self, name: str) -> m.DatasetAccess:
-        """What is needed to read a dataset that the job's file names."""
+        """What is needed to read a dataset that the job's file names. Each call is a use."""
         return self._get(f"agent/datasets/{path_segment(name)}/access", m.DatasetAccess)
 
     def report_event(self, body: m.AgentEvent) -> None:

@@ -12,9 +12,13 @@ from periflow_sdk.api.models.wire import Body, Int32, Int64, Wire
 
 
 class DataMount(Wire):
+    """A dataset of a job as it was when the job was submitted; a linked one has no snapshot."""
+
     name: str
-    snapshot_id: str
-    mount_path: str
+    snapshot_id: str | None = None
+    mount_path: str | None
+    dataset_id: str | None = None
+    version: int = 1
 
 
 class WorkspaceMount(Wire):

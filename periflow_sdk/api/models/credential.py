@@ -45,6 +45,8 @@ def _base64(value: SecretStr) -> SecretStr:
     return value
 
 
+Revealed = Annotated[SecretStr, _revealed]
+"""A secret in an answer."""
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=4096), _revealed]
 SecretWord = Annotated[Secret, AfterValidator(_printable)]
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
@@ -149,12 +151,12 @@ class CredentialUpdate(_CredentialBody):
 
 
 class CredentialUse(Wire):
-    """What relies on a credential: a job that has not ended, or a notification.
+    """What relies on a credential: a job that has not ended, a dataset, or a notification.
 
     ``project`` and ``name`` are empty where the caller may not know them.
     """
 
-    kind: Literal["job", "notification"]
+    kind: Literal["job", "dataset", "notification"]
     name: str
     project: str
 
@@ -190,7 +192,7 @@ class NamedCredential(Wire):
 class JobCredential(NamedCredential):
     """What the agent of a job gets for it."""
 
-    values: dict[str, Annotated[SecretStr, _revealed]]
+    values: dict[str, Revealed]
 
 
 class JobCredentials(Wire):

@@ -10,7 +10,7 @@ from periflow_sdk.api.models import TERMINAL_STATUSES
 from periflow_server.db.attempt import Attempt, Node
 from periflow_server.db.base import Session, claim
 from periflow_server.db.checkpoint import Checkpoint
-from periflow_server.db.dataset import Dataset
+from periflow_server.db.dataset import Dataset, DatasetVersion
 from periflow_server.db.event import Event
 from periflow_server.db.invitation import Invitation
 from periflow_server.db.job import ACTIVE, Job
@@ -89,7 +89,7 @@ def remove_project(session: Session, project_id: str) -> None:
     """Remove a project with what it had, unless it has a job still."""
     if session.scalar(select(Job.id).where(Job.project_id == project_id).limit(1)) is not None:
         return
-    for table in (Dataset, SnapshotChunk, Snapshot):
+    for table in (DatasetVersion, Dataset, SnapshotChunk, Snapshot):
         session.execute(delete(table).where(table.project_id == project_id))
     session.execute(delete(Project).where(Project.id == project_id))
 

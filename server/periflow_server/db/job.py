@@ -20,7 +20,8 @@ class Job(Base):
     """One job. ``number`` counts up within its project.
 
     ``datasets`` is what the names of the job file meant when the job was created: a list of
-    ``{"name", "snapshot_id", "mount_path"}``. ``eligible_at`` holds a restart back for a while.
+    ``{"name", "snapshot_id", "mount_path", "dataset_id", "version"}``; of a linked one
+    ``snapshot_id`` is None. ``eligible_at`` holds a restart back for a while.
     ``run_id`` is the attached run's own name for itself, None for a job that was submitted.
     """
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, exists, select
 from periflow_sdk.api.models import TERMINAL_STATUSES
 from periflow_server.db.base import Session, claim
 from periflow_server.db.checkpoint import Checkpoint
-from periflow_server.db.dataset import Dataset
+from periflow_server.db.dataset import Dataset, DatasetVersion
 from periflow_server.db.job import Job
 from periflow_server.db.part import CheckpointPart
 from periflow_server.db.snapshot import Snapshot, SnapshotChunk
@@ -54,6 +54,7 @@ def _unused(session: Session, older_than: datetime) -> list[tuple[str, str]]:
         exists().where(table.project_id == Snapshot.project_id, column == Snapshot.id)
         for table, column in (
             (Dataset, Dataset.snapshot_id),
+            (DatasetVersion, DatasetVersion.snapshot_id),
             (Job, Job.workspace_snapshot_id),
             (Checkpoint, Checkpoint.snapshot_id),
         )
@@ -80,4 +81,5 @@ def _read_by_jobs(session: Session) -> set[tuple[str, str]]:
         (project_id, mount["snapshot_id"])
         for project_id, mounts in session.execute(query)
         for mount in mounts
+        if mount["snapshot_id"] is not None
     }

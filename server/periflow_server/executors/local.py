@@ -14,7 +14,15 @@ import psutil
 
 AGENT = (sys.executable, "-m", "periflow_sdk.agent")
 RETIREMENT = (sys.executable, "-m", "periflow_sdk.agent.retirement")
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
+_KEPT_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "PERIFLOW_HOME",
+    "PERIFLOW_CACHE_DIR",
+    "PERIFLOW_CACHE_BYTES",
+)
 _CLOCK_SLACK_SECONDS = 2.0
 
 

@@ -20,6 +20,7 @@ from periflow_server.services import agent as service
 from periflow_server.services import (
     attached,
     checkpoint,
+    dataset_link,
     job_credential,
     journal,
     log,
@@ -56,6 +57,21 @@ def close_credentials(identity: CurrentAttempt, database: Db) -> None:
     """Before the command starts: nothing is handed out to this node any more."""
     with database.write() as session:
         job_credential.close(session, identity)
+
+
+@router.get("/datasets/{name}/access")
+def dataset_access(
+    identity: CurrentAttempt,
+    name: str,
+    database: Db,
+    vault: CurrentVault,
+    settings: CurrentSettings,
+    response: Response,
+) -> m.DatasetAccess:
+    """What is needed to read a dataset that the job's file names. Each call is a use."""
+    response.headers["Cache-Control"] = "no-store"
+    with database.write() as session:
+        return dataset_link.access_of_job(session, vault, settings, identity, name)
 
 
 @router.post("/register")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from periflow_sdk.api import models as m
-from periflow_sdk.api.jobfile import DataSection
+from periflow_sdk.api.jobfile import HUB_PREFIX, DataSection
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt, nodes_of
@@ -17,10 +18,11 @@ from periflow_server.db.project import Project
 from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
 from periflow_server.services import checkpoint, job_credential
+from periflow_server.services import dataset as dataset_service
 from periflow_server.services.agent import GRACE_SECONDS
 from periflow_server.services.announcement import note_change
 from periflow_server.services.attempt import LOG_TAIL_LINES
-from periflow_server.services.dataset import dataset_named
+from periflow_server.services.dataset_link import credential_of
 from periflow_server.services.logpage import LogReader
 from periflow_server.services.snapshot import hold_snapshot
 from periflow_server.services.vm import require_vm
@@ -67,15 +69,25 @@ def create(session: Session, project_id: str, user_id: str, body: m.JobCreate) -
     return present((job, username))
 
 
-def _mounts(session: Session, project_id: str, sections: list[DataSection]) -> list[dict[str, str]]:
+def _mounts(session: Session, project_id: str, sections: list[DataSection]) -> list[dict[str, Any]]:
     """What the data sets of a job file are now; a later change of a name changes no job."""
-    mounts = []
+    mounts: list[dict[str, Any]] = []
     for section in sections:
-        dataset = dataset_named(session, project_id, section.name)
+        if section.name.startswith(HUB_PREFIX):
+            mounts.append({"name": section.name, "mount_path": section.mount_path})
+            continue
+        dataset, _, _ = dataset_service.find(session, project_id, section.name)
         if dataset.snapshot_id is None:
-            raise InvalidRequestError(f"Dataset {dataset.name} has no files of its own here.")
-        mount = {"name": dataset.name, "snapshot_id": dataset.snapshot_id}
-        mounts.append({**mount, "mount_path": section.mount_path})
+            credential_of(session, dataset)
+        mounts.append(
+            {
+                "name": dataset.name,
+                "dataset_id": dataset.id,
+                "version": dataset.version,
+                "snapshot_id": dataset.snapshot_id,
+                "mount_path": section.mount_path,
+            }
+        )
     return mounts
 
 

@@ -68,7 +68,7 @@ def hand_out(session: Session, vault: Vault, identity: AttemptIdentity) -> m.Job
     for use, section in JobSpec.model_validate(job.spec).credential_sections():
         if use in _FOR_AGENTS:
             credential = _named(session, project, str(section.credential_id))
-            values = _use(session, vault, credential, actor, project)
+            values = use_credential(session, vault, credential, actor, project)
             found.append(
                 {"use": use, "id": credential.id, "name": credential.name, "values": values}
             )
@@ -90,7 +90,9 @@ def values_for_server(
         NotFoundError: it was deleted, or is another project's (``credential_not_found``).
     """
     project = session.get_one(Project, project_id)
-    return _use(session, vault, _named(session, project, credential_id), "server", project)
+    return use_credential(
+        session, vault, _named(session, project, credential_id), "server", project
+    )
 
 
 def _named(session: Session, project: Project, credential_id: str) -> Credential:
@@ -104,9 +106,14 @@ def _named(session: Session, project: Project, credential_id: str) -> Credential
     return credential
 
 
-def _use(
+def use_credential(
     session: Session, vault: Vault, credential: Credential, actor: str, project: Project
 ) -> dict[str, str]:
+    """The values of a credential, for whom or what uses it in a project; noted.
+
+    Args:
+        actor: See ``audit.record``.
+    """
     values = values_of(vault, credential)
     credential.last_used_at = utcnow()
     audit.record(

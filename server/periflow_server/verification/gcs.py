@@ -29,7 +29,7 @@ def check(body: GcsCredentialCreate, url: str, token_url: str) -> None:
     document = service_account(body.service_account_key.get_secret_value())
     with open_client() as http:
         try:
-            token = _sign_in(http, {**document, "token_uri": token_url})
+            token = sign_in(http, {**document, "token_uri": token_url})
             answer = http.get(
                 f"{url.rstrip('/')}/storage/v1/b",
                 params={"project": document["project_id"], "maxResults": 1},
@@ -43,16 +43,19 @@ def check(body: GcsCredentialCreate, url: str, token_url: str) -> None:
         raise unavailable(_SERVICE, f"it answered {answer.status_code}")
 
 
-def _sign_in(http: httpx.Client, document: dict[str, Any]) -> str:
-    from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
-    from google.oauth2.service_account import Credentials
+def sign_in(http: httpx.Client, document: dict[str, Any]) -> str:
+    """A token of a service account.
 
-    try:
-        account = Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
-            document, scopes=[_SCOPE]
-        )
-    except (ValueError, GoogleAuthError):
-        raise refused(_SERVICE, "the private key cannot be read") from None
+    Args:
+        document: Its key file; ``token_uri`` is where it signs in.
+
+    Raises:
+        InvalidRequestError: see ``verification.check``; ``data`` has the service's ``reason`` and
+            ``detail``.
+    """
+    from google.auth.exceptions import RefreshError, TransportError
+
+    account = account_of(document)
     try:
         account.refresh(_Transport(http))
     except TransportError as error:
@@ -60,13 +63,35 @@ def _sign_in(http: httpx.Client, document: dict[str, Any]) -> str:
     except RefreshError as error:
         if error.retryable:
             raise unavailable(_SERVICE, "no answer") from None
-        raise refused(_SERVICE, _grant_error(error)) from None
+        reason, detail = _grant_error(error)
+        refusal = refused(_SERVICE, reason)
+        refusal.data.update(reason=reason, detail=detail)
+        raise refusal from None
     return str(account.token)
 
 
-def _grant_error(error: Exception) -> str:
+def account_of(document: dict[str, Any]) -> Any:
+    """The service account of a key file, as google-auth has it.
+
+    Raises:
+        InvalidRequestError: its key cannot be read (``credential_refused``).
+    """
+    from google.auth.exceptions import GoogleAuthError
+    from google.oauth2.service_account import Credentials
+
+    try:
+        return Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
+            document, scopes=[_SCOPE]
+        )
+    except (ValueError, GoogleAuthError):
+        raise refused(_SERVICE, "the private key cannot be read") from None
+
+
+def _grant_error(error: Exception) -> tuple[str, str]:
     detail = error.args[1] if len(error.args) > 1 else None
-    return str(detail.get("error", "")) if isinstance(detail, dict) else ""
+    if not isinstance(detail, dict):
+        return "", ""
+    return str(detail.get("error", "")), str(detail.get("error_description", ""))[:200]
 
 
 class _Transport:

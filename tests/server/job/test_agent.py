@@ -70,11 +70,20 @@ def test_ended_attempt_is_refused_everywhere(desk: Any) -> None:
 
 def test_assignment_has_what_the_job_named_when_it_was_created(desk: Any) -> None:
     snapshot = desk.snapshot()
-    desk.api.create_dataset(desk.project, m.DatasetCreate(name="digits", snapshot_id=snapshot))
+    body = m.DatasetCreate(name="digits", snapshot_id=snapshot)
+    dataset = desk.api.create_dataset(desk.project, body)
     job = desk.submit(data=[{"name": "digits", "mount_path": "/data"}])
     desk.api.delete_dataset(desk.project, "digits")
     given = desk.agent(job).api.assignment()
-    assert given.data == [m.DataMount(name="digits", snapshot_id=snapshot, mount_path="/data")]
+    assert given.data == [
+        m.DataMount(
+            name="digits",
+            snapshot_id=snapshot,
+            mount_path="/data",
+            dataset_id=dataset.id,
+            version=1,
+        )
+    ]
     assert (given.job, given.attempt, given.node_rank, given.num_nodes) == (job.number, 1, 0, 1)
     assert (given.devices_per_node, given.device) == (1, "cpu")
     assert given.restore is None

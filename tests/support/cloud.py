@@ -17,13 +17,15 @@ import sys
 import threading
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import httpx
 import pytest
@@ -36,6 +38,11 @@ START_SECONDS = 30
 _PLACES = (Path(sys.prefix) / "bin", Path(sys.prefix) / "node" / "node_modules" / ".bin")
 _PATH = os.pathsep.join((*map(str, _PLACES), os.environ.get("PATH", os.defpath)))
 S3_KEY, S3_SECRET = "AKIATESTTESTTESTTEST", "the+secret/of+the/key"
+# Of the account that every Azurite has; its manual prints it.
+AZURE_ACCOUNT = "devstoreaccount1"
+AZURE_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
 
 
 @contextlib.contextmanager
@@ -131,7 +138,7 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def _endpoint(answer: Callable[[Asked], tuple[int, Any]]) -> Iterator[Endpoint]:
+def endpoint_of(answer: Callable[[Asked], tuple[int, Any]]) -> Iterator[Endpoint]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
@@ -167,15 +174,16 @@ def _endpoint(answer: Callable[[Asked], tuple[int, Any]]) -> Iterator[Endpoint]:
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     """Answers 200 and {} until a test says otherwise."""
-    with _endpoint(lambda _: (200, {})) as found:
+    with endpoint_of(lambda _: (200, {})) as found:
         yield found
 
 
 @dataclass
 class Google:
-    """The protocol of Google Cloud Storage, for one service account."""
+    """The protocol of Google Cloud Storage, for one service account; ``behind`` asks nobody."""
 
     url: str
+    behind: str
     token_url: str
     key_file: str
     endpoint: Endpoint
@@ -191,8 +199,9 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
     command += ["-backend", "filesystem", "-filesystem-root", str(folder), "-external-url", url]
     with _running(command, f"{url}/storage/v1/b?project=p", folder):
         account = _Account()
-        with _endpoint(lambda asked: account.answer(asked, url)) as endpoint:
-            yield Google(endpoint.url, f"{endpoint.url}/token", account.key_file(), endpoint)
+        with endpoint_of(lambda asked: account.answer(asked, url)) as endpoint:
+            account.host = urlsplit(endpoint.url).netloc
+            yield Google(endpoint.url, url, f"{endpoint.url}/token", account.key_file(), endpoint)
 
 
 def _gcs_program() -> str:
@@ -208,6 +217,7 @@ class _Account:
     """A service account, and what Google does to check that somebody is it."""
 
     email = "trainer@project.iam.gserviceaccount.com"
+    host = ""
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -233,9 +243,37 @@ class _Account:
     def answer(self, asked: Asked, behind: str) -> tuple[int, Any]:
         if asked.path == "/token":
             return self._issue(asked)
+        if "X-Goog-Signature=" in asked.path:
+            return self._signed(asked.path, behind)
         if asked.authorization != f"Bearer {self._token}":
             return 401, {"error": {"code": 401, "message": "Invalid Credentials"}}
         found = httpx.get(f"{behind}{asked.path}", trust_env=False)
+        return found.status_code, found.content
+
+    def _signed(self, address: str, behind: str) -> tuple[int, Any]:
+        """What Google does with a V4 signed URL, from its own description of it."""
+        parts = urlsplit(address)
+        signed, _, signature = parts.query.rpartition("&X-Goog-Signature=")
+        query = {name: values[0] for name, values in parse_qs(signed).items()}
+        moment, scope = (
+            query["X-Goog-Date"],
+            f"{query['X-Goog-Date'][:8]}/auto/storage/goog4_request",
+        )
+        if query["X-Goog-Credential"] != f"{self.email}/{scope}":
+            return 403, {"error": "credential"}
+        host = f"host:{self.host}\n"
+        request = f"GET\n{parts.path}\n{signed}\n{host}\nhost\nUNSIGNED-PAYLOAD"
+        digest = sha256(request.encode()).hexdigest()
+        text = f"GOOG4-RSA-SHA256\n{moment}\n{scope}\n{digest}"
+        try:
+            self._key.public_key().verify(
+                bytes.fromhex(signature), text.encode(), padding.PKCS1v15(), hashes.SHA256()
+            )
+        except (InvalidSignature, ValueError):
+            return 403, {"error": "SignatureDoesNotMatch"}
+        bucket, _, key = unquote(parts.path.removeprefix("/")).partition("/")
+        url = f"{behind}/storage/v1/b/{bucket}/o/{quote(key, safe='')}?alt=media"
+        found = httpx.get(url, trust_env=False)
         return found.status_code, found.content
 
     def _issue(self, asked: Asked) -> tuple[int, Any]:
@@ -256,3 +294,49 @@ class _Account:
 
 def _decode(text: str) -> bytes:
     return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def fill_s3(url: str, bucket: str, files: Mapping[str, bytes]) -> None:
+    """Make a bucket with these objects."""
+    import obstore
+    from obstore.store import S3Store
+
+    def sign(key: str) -> str:
+        # The first path of an object store is its bucket; nothing of it is part of the name.
+        return obstore.sign(store, "PUT", key, timedelta(minutes=5))
+
+    store = S3Store(
+        bucket,
+        endpoint=url,
+        access_key_id=S3_KEY,
+        secret_access_key=S3_SECRET,
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    httpx.put(sign(""), trust_env=False).raise_for_status()
+    for key, data in files.items():
+        obstore.put(store, key, data)
+
+
+def fill_azure(url: str, container: str, files: Mapping[str, bytes]) -> None:
+    """Make a container with these blobs."""
+    from azure.storage.blob import BlobServiceClient
+
+    address = url.replace("{account}", AZURE_ACCOUNT)
+    client = BlobServiceClient(
+        address, credential={"account_name": AZURE_ACCOUNT, "account_key": AZURE_KEY}
+    )
+    with client, client.create_container(container) as made:
+        for key, data in files.items():
+            made.upload_blob(key, data)
+
+
+def fill_gcs(google: Google, bucket: str, files: Mapping[str, bytes]) -> None:
+    """Make a bucket with these objects."""
+    with httpx.Client(base_url=google.behind, trust_env=False) as http:
+        http.post("/storage/v1/b", json={"name": bucket}).raise_for_status()
+        for key, data in files.items():
+            params = {"uploadType": "media", "name": key}
+            url = f"/upload/storage/v1/b/{bucket}/o"
+            http.post(url, params=params, content=data).raise_for_status()

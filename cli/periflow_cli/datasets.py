@@ -1,0 +1,102 @@
+"""Datasets: found by name or id, described in words, and the metadata that people give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from periflow_cli.connection import Connection
+from periflow_cli.moment import size_text
+from periflow_cli.names import known
+from periflow_sdk.api.models import Dataset
+from periflow_sdk.errors import UsageError
+from periflow_sdk.snapshots.manifest import FileEntry, LinkEntry, Manifest
+
+
+def find_dataset(connection: Connection, name: str) -> Dataset:
+    """The dataset of a name or id.
+
+    Raises:
+        NotFoundError: with the nearest names.
+    """
+    client, project = connection.client, connection.project
+    with known(
+        "dataset",
+        name,
+        lambda: [each.name for each in client.datasets(project.id)],
+        "pf dataset list",
+        where=f"in project {project.name}",
+    ):
+        return client.dataset(project.id, name)
+
+
+def overview(dataset: Dataset) -> list[tuple[str, str]]:
+    """The five fields that every dataset shows."""
+    return [
+        ("Name", dataset.name),
+        ("Cloud", dataset.cloud),
+        ("Region", dataset.region or "-"),
+        ("Storage Name", dataset.storage_name or "-"),
+        ("Active", "Y" if dataset.active else "N"),
+    ]
+
+
+def amount(size: int, files: int) -> str:
+    """``187.7 kB in 3 files``."""
+    return f"{size_text(size)} in {count_text(files)}"
+
+
+def amount_of(dataset: Dataset) -> str:
+    """How much it is, or where it is linked to."""
+    if dataset.size is None or dataset.file_count is None:
+        return f"linked to {dataset.cloud} {dataset.storage_name}"
+    return amount(dataset.size, dataset.file_count)
+
+
+def count_text(files: int) -> str:
+    """``1 file``, ``50,000 files``."""
+    return f"{files:,} file{'' if files == 1 else 's'}"
+
+
+def file_entries(manifest: Manifest) -> list[tuple[str, str | None]]:
+    """The paths of a snapshot, each with its size or where it leads."""
+    entries: list[tuple[str, str | None]] = []
+    for entry in manifest.entries:
+        if isinstance(entry, FileEntry):
+            entries.append((entry.path, size_text(entry.size)))
+        elif isinstance(entry, LinkEntry):
+            entries.append((entry.path, f"link to {entry.target}"))
+        else:
+            entries.append((entry.path, None))
+    return entries
+
+
+def read_metadata(path: str) -> dict[str, Any]:
+    """The metadata in a YAML or JSON file.
+
+    Raises:
+        UsageError: it cannot be read, or is no mapping of names to values.
+    """
+    import json
+
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    hint = "It has names and values, as `classes: 100`, in YAML or JSON."
+    try:
+        document = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    except (YAMLError, UnicodeDecodeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"{path} is neither YAML nor JSON: {reason}", hint=hint) from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(isinstance(name, str) for name in document):
+        raise UsageError(f"{path} has no names with values.", hint=hint)
+    try:
+        # Dates become texts: JSON has none.
+        metadata: dict[str, Any] = json.loads(json.dumps(document, default=str, allow_nan=False))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path} has what JSON cannot say: {error}.", hint=hint) from error
+    return metadata

@@ -1,0 +1,221 @@
+"""Objects of a bucket, read by a process of its own.
+
+The fastest client for object stores hangs for ever in a forked process once its parent has used
+it, and data loaders fork. So no script uses it: each process that reads starts a helper (see
+:mod:`.fetchprocess`) and talks to it over pipes. The helper ends when the script does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from periflow_sdk.api.models import DatasetLink
+from periflow_sdk.data.process import PerProcess
+from periflow_sdk.data.source import DataFile
+from periflow_sdk.errors import MissingExtraError, PeriFlowError
+
+_EXTRAS = {"s3": ("s3", "obstore"), "azure-blob": ("azure", "obstore"), "gcs": ("gcs", "gcsfs")}
+# Not by -m: the module would be there twice, and its errors two of a name.
+_HELPER = "from periflow_sdk.data.fetchprocess import main; main()"
+_running: WeakSet[_Helper] = WeakSet()
+
+
+class Fetcher:
+    """Reads the objects below a link, with as many requests under way as it is asked for.
+
+    Args:
+        link: Where they lie.
+        secret: The credential's fields; they go to the helper over its pipe and nowhere else.
+
+    Raises:
+        MissingExtraError: the library for this cloud is not installed.
+    """
+
+    def __init__(self, link: DatasetLink, secret: Mapping[str, str]) -> None:
+        extra, module = _EXTRAS[link.cloud]
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(
+                f"Reading datasets in {link.cloud} needs {module}, which is not installed.",
+                hint=f"pip install 'periflow_sdk[{extra}]'",
+            )
+        self._greeting = {"link": link.model_dump(mode="json"), "secret": dict(secret)}
+        self._helper = PerProcess(self._start)
+        self._lock = PerProcess(threading.Lock)
+
+    def list(self) -> list[DataFile]:
+        """Every object below the link, in no order."""
+        answer = self._ask({"op": "list"}).result()
+        return [DataFile(path, size, etag) for path, size, etag in json.loads(answer)]
+
+    def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:
+        """Bytes of an object that is still the one that was listed."""
+        return self._ask(
+            {"op": "read", "path": file.path, "etag": file.etag, "start": start, "end": end}
+        )
+
+    def store(
+        self, file: DataFile, start: int, end: int, target: Path, final: Path | None = None
+    ) -> Future[bytes]:
+        """The same, written at their place in a file; then it is renamed to ``final``, if given."""
+        return self._ask(
+            {
+                "op": "store",
+                "path": file.path,
+                "etag": file.etag,
+                "start": start,
+                "end": end,
+                "target": str(target),
+                "final": str(final) if final else None,
+            }
+        )
+
+    def announce(self, files: Sequence[DataFile]) -> None:
+        """What will be asked for; a helper needs no warning."""
+
+    def _ask(self, request: dict[str, Any]) -> Future[bytes]:
+        with self._lock():
+            helper = self._helper()
+            if not helper.is_alive:  # killed from outside
+                self._helper = PerProcess(self._start)
+                helper = self._helper()
+        return helper.ask(request)
+
+    def _start(self) -> _Helper:
+        return _Helper(self._greeting)
+
+
+class _Helper:
+    """The helper of this process, and the thread that takes its answers.
+
+    Plain descriptors: buffered files have locks that a fork may leave locked for ever.
+    """
+
+    def __init__(self, greeting: Mapping[str, Any]) -> None:
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _HELPER],
+            stdin=requests,
+            stdout=answers,
+            env=_environment(),
+            start_new_session=True,
+        )
+        os.close(requests)
+        os.close(answers)
+        self._lock = threading.Lock()
+        self._send_lock = threading.Lock()
+        self._waiting: dict[int, Future[bytes]] = {}
+        self._count = 0
+        self.is_alive = True
+        _running.add(self)
+        self._send(greeting)
+        threading.Thread(target=self._listen, name="periflow-fetcher", daemon=True).start()
+
+    def ask(self, request: dict[str, Any]) -> Future[bytes]:
+        answer: Future[bytes] = Future()
+        with self._lock:
+            self._count += 1
+            number = self._count
+            self._waiting[number] = answer
+        try:
+            self._send({**request, "id": number})
+        except OSError:
+            self._end()
+        return answer
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: the pipes are the parent's, which alone keeps the helper alive."""
+        os.close(self._requests)
+        os.close(self._answers)
+
+    def _send(self, document: Mapping[str, Any]) -> None:
+        line = memoryview(json.dumps(document).encode() + b"\n")
+        with self._send_lock:
+            while line:
+                line = line[os.write(self._requests, line) :]
+
+    def _listen(self) -> None:
+        stream = _Stream(self._answers)
+        while line := stream.line():
+            header = json.loads(line)
+            content = stream.exactly(header["size"])
+            with self._lock:
+                answer = self._waiting.pop(header["id"], None)
+            if answer is None:
+                continue
+            if error := header.get("error"):
+                answer.set_exception(PeriFlowError(**error))
+            else:
+                answer.set_result(content)
+        self._end()
+
+    def _end(self) -> None:
+        self.is_alive = False
+        with self._lock:
+            lost, self._waiting = self._waiting, {}
+        for answer in lost.values():
+            answer.set_exception(
+                PeriFlowError(
+                    "The process that reads the bucket has ended.",
+                    code="fetcher_ended",
+                    hint="Read again: it is started anew.",
+                )
+            )
+
+
+class _Stream:
+    """Lines and blocks of bytes from a pipe; empty at its end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._rest = b""
+
+    def line(self) -> bytes:
+        while b"\n" not in self._rest:
+            piece = os.read(self._descriptor, 65536)
+            if not piece:
+                return b""
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def exactly(self, size: int) -> bytes:
+        if size <= len(self._rest):
+            content, self._rest = self._rest[:size], self._rest[size:]
+            return content
+        pieces = [self._rest]
+        missing = size - len(self._rest)
+        self._rest = b""
+        while missing > 0:
+            piece = os.read(self._descriptor, min(missing, 1024 * 1024))
+            if not piece:
+                return b""
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
+
+
+def _in_forked_child() -> None:
+    for helper in list(_running):
+        helper.leave_to_parent()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, with the SDK importable."""
+    package = str(Path(__file__).resolve().parents[2])
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([package, *others])}

@@ -1,0 +1,286 @@
+"""A dataset that stays in the user's bucket, read through the node's cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, as_completed
+from pathlib import Path
+from typing import Any, Protocol
+
+from blake3 import blake3
+
+from periflow_sdk.data.cache import Cache
+from periflow_sdk.data.partial import PartialFile
+from periflow_sdk.data.source import DataFile, read_slices
+from periflow_sdk.errors import PeriFlowError, UnsafePathError
+from periflow_sdk.snapshots.path import check_path
+
+_PART_BYTES = 8 * 1024 * 1024
+_TREE, _FILES, _LISTING = "data", "files.json", ".files.json"
+_IN_FLIGHT = 128
+
+
+class Bucket(Protocol):
+    """Reads objects, each only while it is what was listed; many requests may be under way."""
+
+    def list(self) -> list[DataFile]:
+        """Every object, in any order."""
+
+    def announce(self, files: Sequence[DataFile]) -> None:
+        """These will be asked for."""
+
+    def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:
+        """Bytes of one."""
+
+    def store(
+        self, file: DataFile, start: int, end: int, target: Path, final: Path | None = None
+    ) -> Future[bytes]:
+        """The same, written at their place in a file; then it is renamed to ``final``, if given."""
+
+
+class LinkedSource:
+    """Objects of a bucket as they were when they were listed.
+
+    One that has another ETag by then is refused, so that what is read never mixes two states; the
+    next time the dataset is opened it is listed anew, and what has not changed is still there.
+
+    Args:
+        identity: Tells this link from others in the cache.
+        bucket: Reads it.
+        cache: Where objects are kept.
+        address: The url and the storage options for those who read it by fsspec.
+        listed_once: Name of what the listing is kept for: the processes of one attempt of a job
+            on this machine see the same. None: it is listed now.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        bucket: Bucket,
+        cache: Cache,
+        address: tuple[str, dict[str, Any]],
+        listed_once: str | None = None,
+    ) -> None:
+        self.url, self.storage_options = address
+        self._identity = identity
+        self._bucket = bucket
+        self._cache = cache
+        self._listed_once = listed_once
+        self._files: Sequence[DataFile] | None = None
+        self._folder: Path | None = None
+        self._has_looked = False
+
+    def files(self) -> Sequence[DataFile]:
+        if self._files is None:
+            self._files = self._listed() if self._listed_once else self._list()
+        return self._files
+
+    def folder(self) -> Path:
+        files = self.files()
+        size = sum(file.size for file in files)
+
+        def fill(target: Path) -> None:
+            _Tree(self._bucket, files, target, self._known()).fill()
+            _write_listing(target.with_name(_LISTING), files)
+
+        self._folder = self._cache.obtain(self._tree_key, _TREE, size, fill, self.url)
+        self._cache.note(_hash(self._identity), self._tree_key)
+        return self._folder
+
+    def fetch(self, file: DataFile) -> Path:
+        return self._local(file) or self._cache.obtain(
+            self._key(file), posixpath.basename(file.path), file.size, self._filler(file)
+        )
+
+    def read(self, files: Sequence[DataFile]) -> list[bytes]:
+        there = [self._content(file) for file in files]
+        absent = [file for file, content in zip(files, there, strict=True) if content is None]
+        self._bucket.announce(absent)
+        asked = iter([self._bucket.read(file, 0, file.size) for file in absent])
+        return [next(asked).result() if content is None else content for content in there]
+
+    def read_range(self, file: DataFile, start: int, end: int) -> bytes:
+        place = self._local(file)
+        if place is not None:
+            return read_slices(place, [(start, end - start)])[0]
+        self._bucket.announce([file])
+        return self._bucket.read(file, start, end).result()
+
+    def _content(self, file: DataFile) -> bytes | None:
+        place = self._local(file)
+        try:
+            return place.read_bytes() if place is not None else None
+        except FileNotFoundError:  # it had to go meanwhile
+            return None
+
+    def _local(self, file: DataFile) -> Path | None:
+        """The file where it is on this disk already."""
+        if not self._has_looked:
+            self._has_looked = True
+            self._folder = self._cache.find(self._tree_key, _TREE)
+        if self._folder is not None:
+            return self._folder / file.path
+        return self._cache.find(self._key(file), posixpath.basename(file.path))
+
+    def _filler(self, file: DataFile) -> Callable[[Path], None]:
+        def fill(target: Path) -> None:
+            self._bucket.announce([file])
+            if file.size <= _PART_BYTES:
+                part = target.with_name(f".{target.name}.part")
+                part.unlink(missing_ok=True)
+                self._bucket.store(file, 0, file.size, part, target).result()
+                return
+            _store_large(self._bucket, file, target)
+
+        return fill
+
+    def _known(self) -> Callable[[DataFile], Path | None]:
+        """Finds what is on this disk already: in the last folder of this link, or fetched alone."""
+        key = self._cache.noted(_hash(self._identity))
+        root = self._cache.find(key, _TREE) if key is not None else None
+        listing = _read_listing(root.with_name(_LISTING)) if root is not None else ()
+        old = set(listing)
+
+        def find(file: DataFile) -> Path | None:
+            if root is not None and file in old:
+                return root / file.path
+            return self._cache.find(self._key(file), posixpath.basename(file.path))
+
+        return find
+
+    def _listed(self) -> Sequence[DataFile]:
+        """The listing that the first process of this attempt has made."""
+
+        def fill(target: Path) -> None:
+            temporary = target.with_name(_LISTING)
+            _write_listing(temporary, self._list())
+            temporary.rename(target)
+
+        key = _hash("listing", self._identity, self._listed_once or "")
+        path = self._cache.obtain(key, _FILES, 0, fill)
+        return _read_listing(path)
+
+    def _list(self) -> Sequence[DataFile]:
+        found = [file for file in self._bucket.list() if not file.path.endswith("/")]
+        usable = [file for file in found if _is_usable(file.path)]
+        if len(usable) < len(found):
+            odd = next(file.path for file in found if not _is_usable(file.path))
+            warnings.warn(
+                f"{len(found) - len(usable)} objects are left out because their names cannot be "
+                f"paths of files, for example {odd!r}",
+                stacklevel=2,
+            )
+        return sorted(usable, key=lambda file: file.path)
+
+    def _key(self, file: DataFile) -> str:
+        return _hash(self._identity, file.path, str(file.size), file.etag or "")
+
+    @property
+    def _tree_key(self) -> str:
+        return _hash(
+            "tree", self._identity, *(f"{f.path}\0{f.size}\0{f.etag}" for f in self.files())
+        )
+
+
+class _Tree:
+    """A folder on its way into the cache; files are there under their names only when whole."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        files: Sequence[DataFile],
+        target: Path,
+        known: Callable[[DataFile], Path | None],
+    ) -> None:
+        self._bucket = bucket
+        self._files = files
+        self._target = target
+        self._known = known
+        self._part = target.with_name(f".{target.name}.part")
+
+    def fill(self) -> None:
+        for folder in sorted({posixpath.dirname(file.path) for file in self._files}):
+            try:
+                (self._part / folder).mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise _both_file_and_folder(folder) from None
+        missing = [f for f in self._files if not (self._is_there(f) or self._is_linked(f))]
+        self._bucket.announce(missing)
+        large = [file for file in missing if file.size > _PART_BYTES]
+        self._store_small(file for file in missing if file.size <= _PART_BYTES)
+        for file in large:
+            _store_large(self._bucket, file, self._part / file.path)
+        self._part.rename(self._target)
+
+    def _is_there(self, file: DataFile) -> bool:
+        try:
+            return os.stat(self._part / file.path).st_size == file.size  # noqa: PTH116 - many
+        except FileNotFoundError:
+            return False
+
+    def _is_linked(self, file: DataFile) -> bool:
+        """Whether it could be taken from elsewhere on this disk."""
+        place = self._known(file)
+        try:
+            if place is not None:
+                os.link(place, self._part / file.path)
+            return place is not None
+        except OSError:
+            return False
+
+    def _store_small(self, files: Iterable[DataFile]) -> None:
+        under_way: deque[Future[bytes]] = deque()
+        for number, file in enumerate(files):
+            if len(under_way) >= _IN_FLIGHT:
+                under_way.popleft().result()
+            temporary = self._target.with_name(f".{number % (2 * _IN_FLIGHT)}.new")
+            final = self._part / file.path
+            under_way.append(self._bucket.store(file, 0, file.size, temporary, final))
+        for answer in under_way:
+            answer.result()
+
+
+def _store_large(bucket: Bucket, file: DataFile, target: Path) -> None:
+    """Fetch an object in parts; those that an earlier process has left are there."""
+    with PartialFile(target, file.size, range(0, file.size, _PART_BYTES)) as parts:
+        asked = {bucket.store(file, start, end, parts.path): start for start, end in parts.missing}
+        for answer in as_completed(asked):
+            answer.result()
+            parts.finish(asked[answer])
+
+
+def _write_listing(path: Path, files: Sequence[DataFile]) -> None:
+    rows = [[file.path, file.size, file.etag] for file in files]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def _read_listing(path: Path) -> Sequence[DataFile]:
+    try:
+        return [DataFile(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _both_file_and_folder(path: str) -> PeriFlowError:
+    return PeriFlowError(
+        f"The bucket has an object {path!r} and others below that name, which no disk can hold.",
+        code="not_a_folder",
+        hint="Read it file by file: dataset.open(), dataset.read(), dataset.fs.",
+    )
+
+
+def _is_usable(path: str) -> bool:
+    try:
+        check_path(path)
+    except UnsafePathError:
+        return False
+    return True
+
+
+def _hash(*parts: str) -> str:
+    return blake3("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,144 @@
+"""A linked dataset for people: they get no credentials, but URLs that the control plane signs."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from periflow_sdk.api.client import ApiClient
+from periflow_sdk.data.process import PerProcess
+from periflow_sdk.data.source import DataFile
+from periflow_sdk.errors import PeriFlowError
+
+_AT_ONCE = 16
+_SIGNED_AT_ONCE = 1000
+_TRIES = 6
+_STALL_SECONDS = 30.0
+
+
+class SignedBucket:
+    """Reads the objects of a linked dataset.
+
+    Args:
+        connect: Makes a client of the control plane; called in each process.
+        project: Id of the dataset's project.
+        dataset: Its id.
+        cloud: Where it is linked to.
+    """
+
+    def __init__(
+        self, connect: Callable[[], ApiClient], project: str, dataset: str, cloud: str
+    ) -> None:
+        self._has_generations = cloud == "gcs"
+        self._project = project
+        self._dataset = dataset
+        self._client = PerProcess(connect)
+        self._http = PerProcess(_open_http)
+        self._workers = PerProcess(_start_workers)
+        self._lock = PerProcess(threading.Lock)
+        self._urls: dict[str, str] = {}
+
+    def list(self) -> list[DataFile]:
+        """Every object, sorted by path."""
+        found = self._client().dataset_files(self._project, self._dataset)
+        return [DataFile(file.path, file.size, file.etag) for file in found]
+
+    def announce(self, files: Sequence[DataFile]) -> None:
+        """Have them signed, many at once."""
+        unknown = [file.path for file in files if file.path not in self._urls]
+        for start in range(0, len(unknown), _SIGNED_AT_ONCE):
+            self._sign(unknown[start : start + _SIGNED_AT_ONCE])
+
+    def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:
+        """Bytes of an object that is still the one that was listed."""
+        return self._workers().submit(self._read, file, start, end)
+
+    def store(
+        self, file: DataFile, start: int, end: int, target: Path, final: Path | None = None
+    ) -> Future[bytes]:
+        """The same, written at their place in a file; then it is renamed to ``final``, if given."""
+        return self._workers().submit(self._store, file, start, end, target, final)
+
+    def _sign(self, paths: Sequence[str]) -> None:
+        with self._lock():
+            signed = self._client().dataset_sources(self._project, self._dataset, paths)
+        self._urls.update((each.path, each.url) for each in signed)
+
+    def _store(
+        self, file: DataFile, start: int, end: int, target: Path, final: Path | None
+    ) -> bytes:
+        content = self._read(file, start, end)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if final else 0)
+        descriptor = os.open(target, flags, 0o644)
+        try:
+            done = 0
+            while done < len(content):
+                done += os.pwrite(descriptor, content[done:], start + done)
+        finally:
+            os.close(descriptor)
+        if final:
+            target.rename(final)
+        return b""
+
+    def _read(self, file: DataFile, start: int, end: int) -> bytes:
+        if start >= end:
+            return b""
+        trouble = ""
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(min(0.25 * 2**attempt, 8.0) * random.uniform(0.5, 1.0))
+            if file.path not in self._urls:
+                self._sign([file.path])
+            try:
+                answer = self._http().get(
+                    self._urls[file.path], headers=self._headers(file, start, end)
+                )
+            except httpx.TransportError as error:
+                trouble = str(error) or type(error).__name__
+                continue
+            if answer.status_code in (404, 412) or self._is_another(file, answer):
+                raise _changed(file.path)
+            if answer.status_code in (200, 206) and len(answer.content) == end - start:
+                return answer.content
+            trouble = f"the store answered {answer.status_code} with {len(answer.content)} bytes"
+            if answer.status_code in (400, 401, 403):  # perhaps the URL has expired
+                self._urls.pop(file.path, None)
+        raise PeriFlowError(
+            f"{file.path} could not be read in {_TRIES} tries: {trouble}.",
+            code="transfer_failed",
+            hint="Read it again: what is there already is kept.",
+        )
+
+    def _headers(self, file: DataFile, start: int, end: int) -> dict[str, str]:
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        if file.etag and not self._has_generations:
+            headers["If-Match"] = f'"{file.etag}"'
+        return headers
+
+    def _is_another(self, file: DataFile, answer: httpx.Response) -> bool:
+        """Whether Google's store, where etags are generations, gave another one."""
+        generation = answer.headers.get("x-goog-generation")
+        return self._has_generations and generation is not None and generation != file.etag
+
+
+def _changed(path: str) -> PeriFlowError:
+    return PeriFlowError(
+        f"{path} is not what it was in the bucket when the dataset was opened.",
+        code="dataset_changed",
+        hint="Open the dataset again, in a job by submitting it again: it is then read anew.",
+    )
+
+
+def _open_http() -> httpx.Client:
+    return httpx.Client(timeout=_STALL_SECONDS, limits=httpx.Limits(max_connections=_AT_ONCE))
+
+
+def _start_workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="periflow-signed")
