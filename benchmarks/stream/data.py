@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import random
 import secrets
@@ -139,7 +138,7 @@ def _make_bucket(url: str) -> None:
 
 
 def upload(url: str, folder: Path) -> None:
-    """Every file, 32 at a time; and a list of them, as a server would keep it."""
+    """Every file, 32 at a time."""
     from concurrent.futures import ThreadPoolExecutor
 
     import obstore
@@ -152,8 +151,6 @@ def upload(url: str, folder: Path) -> None:
 
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(put, paths))
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-    (folder / "files.json").write_text(json.dumps(sizes))
 
 
 def bucket_store(url: str, prefix: str | None = None):  # type: ignore[no-untyped-def]

@@ -52,7 +52,7 @@ def ours(layout: str, field: Callable[[Any], bytes] | None, shuffle: bool = Fals
 
         from periflow_sdk.data import stream
 
-        dataset = bucket_dataset(url, folder / layout, cache)
+        dataset = bucket_dataset(url, layout, cache)
         samples = stream(dataset, transform=field, shuffle=shuffle)
         return loader(samples, batch_sampler=samples.batches(BATCH))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from periflow_cli.connection import Connection
 from periflow_cli.moment import size_text
 from periflow_cli.names import known
-from periflow_sdk.api.models import Dataset
-from periflow_sdk.errors import UsageError
+from periflow_sdk.api.models import Dataset, DatasetVersion
+from periflow_sdk.errors import NotFoundError, UsageError
 from periflow_sdk.snapshots.manifest import FileEntry, LinkEntry, Manifest
 
 
@@ -28,6 +29,34 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
         where=f"in project {project.name}",
     ):
         return client.dataset(project.id, name)
+
+
+def version_of(dataset: Dataset, versions: Sequence[DatasetVersion], number: int) -> DatasetVersion:
+    """The version of a number.
+
+    Raises:
+        NotFoundError: ``dataset_version_not_found``.
+    """
+    for each in versions:
+        if each.version == number:
+            return each
+    raise NotFoundError(
+        f"Dataset {dataset.name} has no version {number}; the newest is {dataset.version}.",
+        code="dataset_version_not_found",
+        hint=f"pf dataset view {dataset.name}",
+    )
+
+
+def snapshot_of(connection: Connection, dataset: Dataset, version: int | None) -> str:
+    """The snapshot of a version, or of the newest.
+
+    Raises:
+        NotFoundError: ``dataset_version_not_found``.
+    """
+    if version is None:
+        return str(dataset.snapshot_id)
+    versions = connection.client.dataset_versions(connection.project.id, dataset.id)
+    return version_of(dataset, versions, version).snapshot_id
 
 
 def overview(dataset: Dataset) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Fetch:
     what they were in the bucket. The target appears when all are there.
 
     Args:
-        force: Replace a folder that is there.
+        force: Replace files that are there.
     """
 
     def __init__(
@@ -54,15 +54,22 @@ class Fetch:
         Raises:
             ConflictError: and force was not given.
         """
-        if self._force or not os.path.lexists(self._target):
+        if not os.path.lexists(self._target):
             return
-        if self._target.is_dir() and not any(self._target.iterdir()):
+        if not self._target.is_dir():
+            raise PeriFlowError(f"{self._target} is not a folder.", code="target_not_a_folder")
+        if self._force or not any(self._target.iterdir()):
             return
         raise ConflictError(
             f"{self._target} is there already.",
             code="target_exists",
-            hint="Choose another folder with -d DIR, or replace it with --force.",
+            hint="Choose another folder with -d DIR, or replace its files with --force.",
         )
+
+    def measure(self) -> None:
+        """Count the files and their bytes; nothing is fetched."""
+        for file in self._client.dataset_files(self._project, self._dataset.id):
+            self.count, self.size = self.count + 1, self.size + file.size
 
     def run(self, bar: Bar) -> None:
         """Fetch all files.
@@ -112,11 +119,13 @@ class Fetch:
             self._project, self._dataset.id, [file.path for file in files]
         )
 
-    def _settle(self, running: set[Future[DatasetFile]], write: object) -> set[Future[DatasetFile]]:
+    def _settle(
+        self, running: set[Future[DatasetFile]], write: Callable[[str], object]
+    ) -> set[Future[DatasetFile]]:
         done, left = wait(running, return_when=FIRST_COMPLETED)
         for each in done:
             file = each.result()
-            if file.etag and "\n" not in file.path and callable(write):
+            if file.etag and "\n" not in file.path:
                 write(f"{file.etag} {file.path}\n")
         return left
 
@@ -165,9 +174,15 @@ class Fetch:
         return {path: etag for etag, _, path in pairs if (self._part / path).is_file()}
 
     def _publish(self) -> None:
-        if self._target.is_dir() and not self._target.is_symlink():
-            shutil.rmtree(self._target)
+        if self._target.is_dir() and any(self._target.iterdir()):
+            # With force: its other files stay.
+            for folder, _, names in os.walk(self._part):
+                goal = self._target / Path(folder).relative_to(self._part)
+                goal.mkdir(parents=True, exist_ok=True)
+                for name in names:
+                    (Path(folder) / name).replace(goal / name)
+            shutil.rmtree(self._part)
         else:
-            self._target.unlink(missing_ok=True)
-        self._part.replace(self._target)
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._part.replace(self._target)
         self._log.unlink(missing_ok=True)

@@ -58,6 +58,13 @@ def look(connection: Connection, dataset: Dataset, path: str, *, as_tree: bool) 
     return listing
 
 
+def look_at_all(connection: Connection, dataset: Dataset, path: str) -> Listing:
+    """Every file of a folder of a dataset."""
+    files = list(connection.client.dataset_files(connection.project.id, dataset.id, path))
+    start = len(path) + 1 if path else 0
+    return Listing([(file.path[start:], size_text(file.size)) for file in files], files)
+
+
 def _top(connection: Connection, dataset: Dataset, path: str, start: int) -> Iterator[Entry]:
     """The upper part of a tree, asked for folder by folder."""
     client, project = connection.client, connection.project.id

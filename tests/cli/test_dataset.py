@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
+
+from periflow_cli.tree import Leaf, collapse
+
+# As the tutorial prints it, and files in the order of their names.
+TUTORIAL = """\
+╭─────────────────────────── Overview ───────────────────────────╮
+│  Name          {name}                                │
+│  Cloud         fai                                             │
+│  Region        -                                               │
+│  Storage Name  -                                               │
+│  Active        Y                                               │
+╰────────────────────────────────────────────────────────────────╯
+╭──────────────────────────── Files ─────────────────────────────╮
+│ /                                                              │
+│ └── 📂 cifar-100-python                                        │
+│     ├── meta (1.5 kB)                                          │
+│     ├── test (31.0 MB)                                         │
+│     └── train (155.2 MB)                                       │
+╰────────────────────────────────────────────────────────────────╯
+╭─────────────────────────── Metadata ───────────────────────────╮
+│ {{}}                                                             │
+╰────────────────────────────────────────────────────────────────╯
+"""
 
 
 @pytest.fixture
@@ -128,3 +153,70 @@ def test_piped_output_has_no_escape_codes(settled, cifar: Path) -> None:
     view = settled.run("dataset", "view", "sober")
     for text in (upload.stdout, upload.stderr, view.stdout, view.stderr):
         assert "\x1b" not in text and "\r" not in text
+
+
+def test_tutorials_folder_is_shown_as_the_tutorial_prints_it(settled, tmp_path: Path) -> None:
+    folder = tmp_path / "cifar100" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for name, size in (("meta", 1_500), ("test", 31_000_000), ("train", 155_200_000)):
+        with (folder / name).open("wb") as file:
+            file.truncate(size)
+    for name, path in (("my-cifar-100", folder), ("its-contents", f"{tmp_path}/cifar100/")):
+        settled.pf("dataset", "upload", "-n", name, "-p", path)
+        terminal = settled.on_terminal("dataset", "view", name, columns=80)
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.read()).replace("\r", "")
+        assert text.partition("Hint:")[0] == TUTORIAL.format(name=f"{name:<16}")
+
+
+def test_new_version_sends_only_what_changed_and_the_old_one_stays(settled, cifar: Path) -> None:
+    # Smaller files share chunks, and go again with their neighbours.
+    (cifar / "images").write_bytes(os.urandom(20_000_000))
+    settled.pf("dataset", "upload", "-n", "grown", "-p", f"{cifar}/")
+    assert settled.run("dataset", "upload", "-n", "grown", "-p", f"{cifar}/").returncode == 5
+    (cifar / "extra").write_bytes(b"more" * 1000)
+    words = ("dataset", "upload", "-n", "grown", "-p", f"{cifar}/", "--new-version")
+    said = settled.pf(*words)
+    assert said.startswith("Uploaded dataset grown version 2: 20.2 MB in 5 files in ")
+    assert "20.0 MB of it was there already" in said
+    found = settled.json("dataset", "view", "grown")
+    assert [each["version"] for each in found["versions"]] == [2, 1]
+    assert len(found["files"]) == 5
+    old = settled.pf("dataset", "view", "grown", "--version", 1)
+    assert "extra" not in old and "Version\t1 of 2" in old and "Versions\n2\t20.2 MB" in old
+    settled.pf("dataset", "download", "grown", "--version", 1, "-d", cifar / "old")
+    assert sorted(path.name for path in (cifar / "old").rglob("*") if path.is_file()) == [
+        "images",
+        "meta",
+        "test",
+        "train",
+    ]
+    assert settled.run("dataset", "view", "grown", "--version", 3).returncode == 3
+    missing = settled.run("dataset", "upload", "-n", "grow", "-p", cifar, "--new-version")
+    assert missing.returncode == 3 and "grown" in missing.stderr
+
+
+def test_downloaded_dataset_is_what_was_uploaded(settled, cifar: Path, tmp_path: Path) -> None:
+    settled.pf("dataset", "upload", "-n", "back", "-p", f"{cifar}/")
+    settled.pf("dataset", "download", "back", "-d", tmp_path / "back", "--dry-run")
+    assert not (tmp_path / "back").exists()
+    settled.pf("dataset", "download", "back", "-d", tmp_path / "back")
+    for name in ("meta", "test", "train"):
+        path = Path("cifar-100-python") / name
+        assert (tmp_path / "back" / path).read_bytes() == (cifar / path).read_bytes()
+    assert settled.run("dataset", "download", "back", "-d", tmp_path / "back").returncode == 5
+
+
+def test_large_tree_is_collapsed_from_the_top_down() -> None:
+    leaves = [
+        Leaf(f"{split}/{n // 100:02}/{n:04}.png", 1000, "1.0 kB")
+        for split in ("test", "train")
+        for n in range(5000)
+    ]
+    entries, is_collapsed = collapse([Leaf("readme", 10, "10 bytes"), *leaves])
+    assert is_collapsed and len(entries) <= 66
+    assert ("test", None) in entries and ("readme", "10 bytes") in entries
+    assert ("test/00/", "100 files, 100.0 kB") in entries or ("test/00", None) in entries
+    hidden = [path for path, _ in entries if "… " in path]
+    assert "test/… 30 more folders, 3,000 more files" in hidden
+    few = [Leaf(f"a/{n}", 1, "1 byte") for n in range(30)]
+    assert collapse(few) == ([(leaf.path, leaf.note) for leaf in few], False)

@@ -1,69 +1,28 @@
-"""`pf dataset upload|list|view|delete`."""
+"""`pf dataset list|view|edit|delete`, and the group with the commands that move data."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
+from periflow_cli.commands.dataset_create import create_dataset
+from periflow_cli.commands.dataset_download import download_dataset
+from periflow_cli.commands.dataset_upload import metadata_option, upload_dataset
+from periflow_cli.commands.dataset_view import view_dataset
 from periflow_cli.group import Group, Invocation, json_option, yes_option
 
 if TYPE_CHECKING:
-    from periflow_cli.connection import Connection
-    from periflow_cli.output import Output
-    from periflow_sdk.api.models import Dataset, Snapshot
-    from periflow_sdk.snapshots.manifest import Manifest
-    from periflow_sdk.snapshots.scan import Plan
+    from periflow_sdk.api.models import Dataset
 
 
 @click.group("dataset", cls=Group)
 def group() -> None:
-    """Datasets: folders of training data, stored once and mounted into jobs."""
+    """Datasets: training data, uploaded once or linked where it lies, and mounted into jobs."""
 
 
-@group.command("upload")
-@click.option("-n", "--name", required=True, metavar="NAME", help="Name of the dataset.")
-@click.option(
-    "-p",
-    "--path",
-    required=True,
-    metavar="PATH",
-    help="Folder or file. With a slash at the end the folder's contents, else the folder itself.",
-)
-@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
-@json_option
-@click.pass_obj
-def upload_dataset(
-    invocation: Invocation, /, name: str, path: str, dry_run: bool, as_json: bool
-) -> None:
-    """Upload a dataset. Interrupted and run again, it sends only the rest."""
-    from pathlib import Path
-
-    from periflow_cli.source import plan_source
-    from periflow_sdk.api.models import DatasetCreate
-
-    output = invocation.output
-    DatasetCreate(name=name, snapshot_id="")
-    keep_name = not path.endswith("/")
-    _check_source(path)
-    plan = plan_source(Path(path), keep_name=keep_name)
-    if not plan.file_count:
-        output.note(f"Warning: {path} has no files.")
-    if dry_run:
-        _show_plan(output, name, plan, as_json)
-        return
-    connection = invocation.connect()
-    _refuse_taken(connection, name)
-    snapshot, how = _send(connection, output, name, path, plan)
-    body = DatasetCreate(name=name, snapshot_id=snapshot.id)
-    dataset = connection.client.create_dataset(connection.project.id, body)
-    if as_json:
-        output.json(dataset)
-    else:
-        size = _amount(dataset.size, dataset.file_count)
-        output.line(f"Uploaded dataset {dataset.name}: {size} {how}.")
-    output.hint(f"pf dataset view {dataset.name}")
+group.add_command(upload_dataset)
+group.add_command(create_dataset)
 
 
 @group.command("list")
@@ -71,42 +30,68 @@ def upload_dataset(
 @click.pass_obj
 def list_datasets(invocation: Invocation, /, as_json: bool) -> None:
     """List the datasets of the project."""
+    from periflow_cli.datasets import overview
+
     output = invocation.output
     connection = invocation.connect()
     datasets = connection.client.datasets(connection.project.id)
     if as_json:
         output.json(datasets)
         return
-    rows = [[value for _, value in _overview(each)] for each in datasets]
+    rows = [[value for _, value in overview(each)] for each in datasets]
     output.table(("Name", "Cloud", "Region", "Storage Name", "Active"), rows)
     output.hint("pf dataset view NAME" if datasets else "pf dataset upload -n NAME -p PATH")
 
 
-@group.command("view")
+group.add_command(view_dataset)
+
+
+@group.command("edit")
 @click.argument("name")
+@click.option("-n", "--name", "new_name", metavar="NAME", help="Another name.")
+@metadata_option
+@click.option(
+    "-i",
+    "--credential-id",
+    "credential",
+    metavar="CREDENTIAL",
+    help="Another credential (id or name) that opens the bucket of a linked dataset.",
+)
 @json_option
 @click.pass_obj
-def view_dataset(invocation: Invocation, /, name: str, as_json: bool) -> None:
-    """Show a dataset and its files."""
-    from periflow_sdk.snapshots.download import read_manifest
+def edit_dataset(
+    invocation: Invocation,
+    /,
+    name: str,
+    new_name: str | None,
+    metadata_file: str | None,
+    credential: str | None,
+    as_json: bool,
+) -> None:
+    """Give a dataset another name, other metadata or another credential."""
+    from periflow_cli.datasets import find_dataset, read_metadata
+    from periflow_sdk.api.models import DatasetUpdate
+    from periflow_sdk.errors import UsageError
 
+    fields = {
+        "name": new_name,
+        "metadata": read_metadata(metadata_file) if metadata_file is not None else None,
+        "credential_id": credential,
+    }
+    given = {key: value for key, value in fields.items() if value is not None}
+    if not given:
+        raise UsageError("Nothing to change: give -n NAME, -f FILE or -i CREDENTIAL.")
+    body = DatasetUpdate.model_validate(given)
     output = invocation.output
     connection = invocation.connect()
-    dataset = find_dataset(connection, name)
-    manifest = None
-    if dataset.snapshot_id:
-        manifest = read_manifest(connection.client, connection.project.id, dataset.snapshot_id)
+    found = find_dataset(connection, name)
+    dataset = connection.client.update_dataset(connection.project.id, found.id, body)
     if as_json:
-        files = (
-            [{"path": file.path, "size": file.size} for file in manifest.files] if manifest else []
-        )
-        output.json({**dataset.model_dump(mode="json"), "files": files})
-        return
-    _show(output, dataset, manifest)
-    output.hint(
-        f"{_amount(dataset.size, dataset.file_count)}; use it in a job with "
-        f"data: {{name: {dataset.name}, mount_path: /workspace/data}}"
-    )
+        output.json(dataset)
+    else:
+        renamed = f", which was {found.name}" if found.name != dataset.name else ""
+        output.line(f"Changed dataset {dataset.name}{renamed}.")
+    output.hint(f"pf dataset view {dataset.name}")
 
 
 @group.command("delete")
@@ -117,15 +102,22 @@ def view_dataset(invocation: Invocation, /, name: str, as_json: bool) -> None:
 def delete_datasets(
     invocation: Invocation, /, names: tuple[str, ...], yes: bool, as_json: bool
 ) -> None:
-    """Delete datasets."""
+    """Delete datasets; which jobs read them is shown first.
+
+    The files of a linked dataset stay in its bucket.
+    """
+    from periflow_cli.datasets import amount_of, find_dataset
+
     output = invocation.output
     connection = invocation.connect()
     datasets = [find_dataset(connection, name) for name in names]
     for each in datasets:
-        output.note(f"{each.name}: {_amount(each.size, each.file_count)}")
+        output.note(f"{each.name}: {amount_of(each)}")
+        if each.used_by:
+            output.note(_readers(each))
     output.confirm(f"Delete {', '.join(each.name for each in datasets)}?", yes=yes)
     for each in datasets:
-        connection.client.delete_dataset(connection.project.id, each.id)
+        connection.client.delete_dataset(connection.project.id, each.id, force=True)
         if not as_json:
             output.line(f"Deleted dataset {each.name}.")
     if as_json:
@@ -133,133 +125,11 @@ def delete_datasets(
     output.hint("pf dataset list")
 
 
-def find_dataset(connection: Connection, name: str) -> Dataset:
-    """The dataset of a name or id.
-
-    Raises:
-        NotFoundError: with the nearest names.
-    """
-    from periflow_cli.names import known
-
-    client, project = connection.client, connection.project
-    with known(
-        "dataset",
-        name,
-        lambda: [each.name for each in client.datasets(project.id)],
-        "pf dataset list",
-        where=f"in project {project.name}",
-    ):
-        return client.dataset(project.id, name)
+def _readers(dataset: Dataset) -> str:
+    jobs = f"job{'' if len(dataset.used_by) == 1 else 's'} {', '.join(map(str, dataset.used_by))}"
+    if dataset.snapshot_id is None:
+        return f"Warning: {jobs} will lose it: it is only linked."
+    return f"It is read by {jobs}, which keep what they have."
 
 
-def _check_source(path: str) -> None:
-    from periflow_sdk.errors import UsageError
-
-    if not os.path.lexists(path.rstrip("/") or "/"):
-        raise UsageError(f"There is no folder or file {path}.")
-    if path.endswith("/") and not os.path.isdir(path):  # noqa: PTH112 - the slash counts
-        raise UsageError(
-            f"{path} is not a folder.", hint=f"Leave the slash out: -p {path.rstrip('/')}"
-        )
-
-
-def _refuse_taken(connection: Connection, name: str) -> None:
-    """Raise before anything is sent when the name is taken."""
-    from periflow_sdk.errors import ConflictError, NotFoundError
-
-    try:
-        connection.client.dataset(connection.project.id, name)
-    except NotFoundError:
-        return
-    raise ConflictError(
-        f"There is a dataset {name} already.",
-        code="dataset_exists",
-        hint=f"Choose another name, or `pf dataset delete {name}` first.",
-    )
-
-
-def _send(
-    connection: Connection, output: Output, name: str, path: str, plan: Plan
-) -> tuple[Snapshot, str]:
-    """Send the files; the snapshot, and how it went in words."""
-    import shlex
-    from pathlib import Path
-
-    from periflow_cli.transfer import Bar
-    from periflow_sdk.snapshots.upload import upload_folder
-
-    try:
-        with Bar("Uploading", plan.size) as bar:
-            snapshot = upload_folder(
-                connection.client,
-                connection.project.id,
-                Path(path),
-                keep_name=not path.endswith("/"),
-                state_dir=connection.profile.folder / "uploads",
-                progress=bar,
-                plan=plan,
-            )
-    except KeyboardInterrupt:
-        command = shlex.join(["pf", "dataset", "upload", "-n", name, "-p", path])
-        output.note(f"Interrupted. This sends only the rest: {command}")
-        raise
-    return snapshot, bar.summary()
-
-
-def _show_plan(output: Output, name: str, plan: Plan, as_json: bool) -> None:
-    from periflow_cli.moment import size_text
-    from periflow_cli.section import Files
-
-    if as_json:
-        files = [{"path": file.path, "size": file.size} for file in plan.files]
-        output.json(
-            {"name": name, "size": plan.size, "file_count": plan.file_count, "files": files}
-        )
-        return
-    output.note(f"Would upload {_amount(plan.size, plan.file_count)} as dataset {name}:")
-    output.sections(Files("Files", [(file.path, size_text(file.size)) for file in plan.files]))
-
-
-def _show(output: Output, dataset: Dataset, manifest: Manifest | None) -> None:
-    import json
-
-    from periflow_cli.section import Fields, Files, Lines
-
-    metadata = json.dumps(dataset.metadata, indent=2, ensure_ascii=False).splitlines()
-    output.sections(
-        Fields("Overview", _overview(dataset)),
-        Files("Files", file_entries(manifest) if manifest else []),
-        Lines("Metadata", metadata),
-    )
-
-
-def file_entries(manifest: Manifest) -> list[tuple[str, str | None]]:
-    """The paths of a snapshot, each with its size or where it leads."""
-    from periflow_cli.moment import size_text
-    from periflow_sdk.snapshots.manifest import FileEntry, LinkEntry
-
-    entries: list[tuple[str, str | None]] = []
-    for entry in manifest.entries:
-        if isinstance(entry, FileEntry):
-            entries.append((entry.path, size_text(entry.size)))
-        elif isinstance(entry, LinkEntry):
-            entries.append((entry.path, f"link to {entry.target}"))
-        else:
-            entries.append((entry.path, None))
-    return entries
-
-
-def _overview(dataset: Dataset) -> list[tuple[str, str]]:
-    return [
-        ("Name", dataset.name),
-        ("Cloud", dataset.cloud),
-        ("Region", dataset.region or "-"),
-        ("Storage Name", dataset.storage_name or "-"),
-        ("Active", "Y" if dataset.active else "N"),
-    ]
-
-
-def _amount(size: int, files: int) -> str:
-    from periflow_cli.moment import size_text
-
-    return f"{size_text(size)} in {files} file{'' if files == 1 else 's'}"
+group.add_command(download_dataset)

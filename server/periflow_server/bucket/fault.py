@@ -13,7 +13,6 @@ storage_unreachable   no answer, or none that can be understood
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
@@ -184,20 +183,6 @@ def not_understood(place: Place) -> PeriFlowError:
         f"of {_NAMES[place.cloud]}.",
         "Check the endpoint.",
     )
-
-
-CODES: Collection[str] = frozenset(
-    (
-        "credential_refused",
-        "credential_revoked",
-        "access_denied",
-        "bucket_not_found",
-        "wrong_region",
-        "clock_skew",
-        "storage_busy",
-        "storage_unreachable",
-    )
-)
 
 
 def _error(code: str, message: str, hint: str | None) -> InvalidRequestError:
