@@ -34,7 +34,8 @@ def contents() -> Iterator[bytes]:
 
 def write_layouts(folder: Path) -> None:
     """The same samples as objects, tar shards, packed shards, litdata, MDS and parquet."""
-    from periflow_sdk.data.packing import pack_folder
+    from periflow_sdk.data.packing import pack_files
+    from periflow_sdk.snapshots.scan import plan_folder
 
     objects = folder / "objects"
     objects.mkdir(parents=True)
@@ -53,7 +54,7 @@ def write_layouts(folder: Path) -> None:
         tar.addfile(info, io.BytesIO(content))
     assert tar is not None
     tar.close()
-    pack_folder(objects, folder / "packed")
+    pack_files(plan_folder(objects).files, folder / "packed")
     for kind in ("litdata", "mds", "parquet"):
         subprocess.run([sys.executable, __file__, kind, str(folder)], check=True)
 

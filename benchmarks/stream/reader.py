@@ -29,6 +29,11 @@ def identity(batch: Any) -> Any:
     return batch
 
 
+def as_bytes(batch: Any) -> list[bytes]:
+    """Litdata gives views of its memory, which cannot leave a worker."""
+    return [bytes(each) for each in batch]
+
+
 def content(sample: Any) -> bytes:
     return sample["bin"]
 
@@ -63,7 +68,7 @@ def litdata(url: str, folder: Path, cache: Path) -> Any:
     from litdata import StreamingDataLoader, StreamingDataset
     from litdata.streaming import downloader
 
-    downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
+    downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = "true"
     options = {
         "endpoint_url": url,
         "aws_access_key_id": KEY,
@@ -74,7 +79,7 @@ def litdata(url: str, folder: Path, cache: Path) -> Any:
         f"s3://{BUCKET}/litdata", cache_dir=str(cache), storage_options=options
     )
     return StreamingDataLoader(
-        dataset, batch_size=BATCH, num_workers=WORKERS, collate_fn=identity, persistent_workers=True
+        dataset, batch_size=BATCH, num_workers=WORKERS, collate_fn=as_bytes, persistent_workers=True
     )
 
 

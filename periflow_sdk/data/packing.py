@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from periflow_sdk.data.source import DataFile
 from periflow_sdk.data.streaming.files import split_name
 from periflow_sdk.data.streaming.tarindex import INDEX_MEMBER, pack_starts
-from periflow_sdk.errors import UsageError
+from periflow_sdk.errors import PeriFlowError, UsageError
+from periflow_sdk.snapshots.scan import SourceFile, Stamp
 
 SHARD_BYTES = 10_000_000
 
 _BLOCK = 512
+_PIECE_BYTES = 1 << 20
 _END = bytes(2 * _BLOCK)
 
 
@@ -31,7 +32,7 @@ class Shard:
     """
 
     name: str
-    samples: Sequence[Sequence[DataFile]]
+    samples: Sequence[Sequence[SourceFile]]
 
     @property
     def size(self) -> int:
@@ -39,7 +40,7 @@ class Shard:
         return sum(file.size for sample in self.samples for file in sample)
 
 
-def plan_shards(files: Sequence[DataFile], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
+def plan_shards(files: Sequence[SourceFile], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
     """Distribute files over shards, mixed: a folder's files are not one shard's.
 
     A stream mixes the samples of neighbouring shards, so that folders of one class each would
@@ -50,10 +51,10 @@ def plan_shards(files: Sequence[DataFile], shard_bytes: int = SHARD_BYTES) -> li
             together.
         shard_bytes: A shard is closed when it has so many bytes.
     """
-    groups: dict[str, list[DataFile]] = {}
+    groups: dict[str, list[SourceFile]] = {}
     for file in sorted(files, key=lambda each: each.path):
         groups.setdefault(split_name(file.path)[0], []).append(file)
-    found: list[list[list[DataFile]]] = [[]]
+    found: list[list[list[SourceFile]]] = [[]]
     size = 0
     for key in sorted(groups, key=_mixed):
         group = groups[key]
@@ -66,61 +67,57 @@ def plan_shards(files: Sequence[DataFile], shard_bytes: int = SHARD_BYTES) -> li
     return [Shard(f"shard-{n:0{digits}}.tar", each) for n, each in enumerate(found) if each]
 
 
-def pack_folder(
-    source: Path,
+def pack_files(
+    files: Sequence[SourceFile],
     target: Path,
     *,
-    files: Sequence[DataFile] | None = None,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int], None] | None = None,
 ) -> list[Shard]:
-    """Write the files of a folder as tar shards with an ``index.json``.
+    """Write files as tar shards with an ``index.json``.
 
     The shards are tars as webdataset reads them; a first member that it leaves out says where
     samples start, and the index how many samples each shard has.
 
     Args:
-        source: The folder of the files.
+        files: As `periflow_sdk.snapshots.scan.plan_folder` finds them.
         target: A new folder for the shards.
-        files: Which files, relative to ``source``; all if None.
         shard_bytes: About the size of a shard.
         progress: Called with the bytes of each file that was written.
 
     Raises:
-        UsageError: There are no files, or one changes while it is packed.
+        UsageError: There are no files.
+        PeriFlowError: One changed while it was packed (``file_changed``).
     """
-    from periflow_sdk.data.dataset import Dataset
-
-    chosen = Dataset.from_folder(source).files if files is None else files
-    if not chosen:
-        raise UsageError(f"{source} has no files to pack")
-    target.mkdir(parents=True, exist_ok=True)
-    shards = plan_shards(chosen, shard_bytes)
+    if not files:
+        raise UsageError("There are no files to pack.")
+    target.mkdir(parents=True)
+    shards = plan_shards(files, shard_bytes)
     for shard in shards:
         with (target / shard.name).open("wb") as out:
-            _write(shard, source, out, progress)
-    index = {
-        "wids_version": 1,
-        "shardlist": [
-            {
-                "url": shard.name,
-                "nsamples": len(shard.samples),
-                "filesize": (target / shard.name).stat().st_size,
-            }
-            for shard in shards
-        ],
-    }
-    (target / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+            _write(shard, out, progress)
+    _write_index(shards, target)
     return shards
+
+
+def _write_index(shards: Sequence[Shard], target: Path) -> None:
+    entries = [
+        {
+            "url": shard.name,
+            "nsamples": len(shard.samples),
+            "filesize": (target / shard.name).stat().st_size,
+        }
+        for shard in shards
+    ]
+    index = {"wids_version": 1, "shardlist": entries}
+    (target / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
 def _mixed(key: str) -> bytes:
     return hashlib.sha256(os.fsencode(key)).digest()
 
 
-def _write(
-    shard: Shard, source: Path, out: BinaryIO, progress: Callable[[int], None] | None
-) -> None:
+def _write(shard: Shard, out: BinaryIO, progress: Callable[[int], None] | None) -> None:
     starts, at = [], _padded(8 * len(shard.samples)) + _BLOCK
     for sample in shard.samples:
         starts.append(at)
@@ -130,27 +127,25 @@ def _write(
     for sample in shard.samples:
         for file in sample:
             out.write(_header(file.path, file.size))
-            _copy(source, file, out)
+            _copy(file, out)
             out.write(_padding(file.size))
             if progress is not None:
                 progress(file.size)
     out.write(_END)
 
 
-def _copy(source: Path, file: DataFile, out: BinaryIO) -> None:
+def _copy(file: SourceFile, out: BinaryIO) -> None:
     left = file.size
-    with (source / file.path).open("rb") as content:
-        for piece in _pieces(content, left):
+    with Path(file.disk).open("rb") as content:
+        while left and (piece := content.read(min(left, _PIECE_BYTES))):
             out.write(piece)
             left -= len(piece)
-        if left or content.read(1):
-            raise UsageError(f"{file.path} changed while it was packed", hint="pack it again")
-
-
-def _pieces(content: BinaryIO, size: int) -> Iterator[bytes]:
-    while size and (piece := content.read(min(size, 1 << 20))):
-        size -= len(piece)
-        yield piece
+        if left or Stamp.of(os.fstat(content.fileno())) != file.stamp:
+            raise PeriFlowError(
+                f"{file.path} changed while it was packed.",
+                code="file_changed",
+                hint="Run it again when nothing writes to the folder.",
+            )
 
 
 def _header(path: str, size: int) -> bytes:
