@@ -113,8 +113,8 @@ def store(folder: Path) -> Iterator[str]:
         _make_bucket(url)
         yield url
     finally:
-        process.terminate()
-        process.wait(20)
+        process.kill()  # it would first put its files in order
+        process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -40,18 +40,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: temporary")
+    parser.add_argument("--keep", type=Path, help="a folder that keeps the samples for next time")
     parser.add_argument("--only", nargs="*", default=list(READERS), choices=READERS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        write_layouts(folder / "data")
+        data = options.keep or folder / "data"
+        if not data.exists():
+            write_layouts(data)
         with store(folder / "store") as url:
-            for layout in sorted((folder / "data").iterdir()):
+            for layout in sorted(data.iterdir()):
                 upload(url, layout)
             found: dict[str, list[dict[str, float]]] = {name: [] for name in options.only}
             for _ in range(options.rounds):
                 for name, results in found.items():
-                    if result := run(name, url, folder / "data"):
+                    if result := run(name, url, data):
                         results.append(result)
     print("| reader | cold, samples/s | warm, samples/s | CPU s, both epochs |")
     print("| --- | --- | --- | --- |")

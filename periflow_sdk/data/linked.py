@@ -20,7 +20,7 @@ from periflow_sdk.data.source import DataFile, read_slices
 from periflow_sdk.errors import PeriFlowError, UnsafePathError
 from periflow_sdk.snapshots.path import check_path
 
-_PART_BYTES = 8 * 1024 * 1024
+_PART_BYTES = 16 * 1024 * 1024
 _TREE, _FILES, _LISTING = "data", "files.json", ".files.json"
 _IN_FLIGHT = 128
 

@@ -121,7 +121,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def batches(plan: dict[str, Any], rank: int = 0) -> Batches:
-    return Batches(**plan, rank=rank, order=ORDER)
+    return Batches(**plan, rank=rank, order=ORDER, reach=lambda *_: None)
 
 
 def some(source: Batches, count: int) -> list[list[int]]:

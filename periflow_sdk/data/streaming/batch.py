@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from periflow_sdk.data.streaming.part import Part
@@ -36,6 +36,8 @@ class Batches:
         rank: Whose batches.
         ranks: How many share the epoch.
         order: Names the order: what it was drawn from.
+        reach: Told of each batch's epoch and first place in the order, and where the places that
+            follow it end.
 
     Raises:
         UsageError: An epoch has no batch for every rank.
@@ -49,6 +51,7 @@ class Batches:
         rank: int,
         ranks: int,
         order: Mapping[str, Any],
+        reach: Callable[[int, int, int], None],
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}; it is 1 or more")
@@ -58,6 +61,7 @@ class Batches:
         self._rank = rank
         self._ranks = ranks
         self._order = dict(order)
+        self._reach = reach
         self._start = self._place = Place(0, 0)
         if not len(self):
             raise UsageError(
@@ -89,7 +93,9 @@ class Batches:
         while taken < end:
             start, taken = taken, min(taken + self._batch_size, end)
             self._place = Place(epoch, taken, earlier)
-            yield [first + place for place in share.places(start, taken)]
+            places = share.places(start, taken)
+            self._reach(epoch, places[0], share.stretch_end(places[0]))
+            yield [first + place for place in places]
         self._start = self._place = Place(epoch + 1, 0)
 
     def set_epoch(self, epoch: int) -> None:

@@ -87,6 +87,7 @@ class Order:
     """
 
     def __init__(self, blocks: Sequence[Block], seed: int | None, epoch: int) -> None:
+        self.epoch = epoch
         self._blocks = blocks
         self._key = None if seed is None else (seed, epoch)
         self._windows = list(self._cut(self._arranged()))
@@ -98,9 +99,13 @@ class Order:
     def __len__(self) -> int:
         return self._starts[-1]
 
+    def window_number(self, place: int) -> int:
+        """Which window of the epoch a place is in."""
+        return bisect_right(self._starts, place) - 1
+
     def window(self, place: int) -> Window:
         """The window of a place in the order."""
-        number = bisect_right(self._starts, place) - 1
+        number = self.window_number(place)
         made = self._made
         if made is None or made[0] != number:
             blocks = self._windows[number]
@@ -119,7 +124,7 @@ class Order:
         Returns:
             Window by window: how many blocks come before it in the epoch, and its blocks.
         """
-        for number in range(bisect_right(self._starts, place) - 1, len(self._windows)):
+        for number in range(self.window_number(place), len(self._windows)):
             if self._starts[number] >= stop:
                 return
             yield self._blocks_before[number], self._windows[number]

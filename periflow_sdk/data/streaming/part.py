@@ -33,12 +33,9 @@ class Part:
     def __repr__(self) -> str:
         return f"Part({self._stretches})"
 
-    @property
-    def span(self) -> tuple[int, int]:
-        """Its first place, and the one after its last."""
-        if not self._stretches:
-            return 0, 0
-        return self._stretches[0][0], self._stretches[-1][1]
+    def stretch_end(self, place: int) -> int:
+        """Where the stretch with this place ends."""
+        return next(stop for start, stop in self._stretches if start <= place < stop)
 
     def cut(self, start: int, stop: int) -> Part:
         """The samples from the ``start``-th to before the ``stop``-th."""

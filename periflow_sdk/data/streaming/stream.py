@@ -11,8 +11,10 @@ from typing import Any
 
 from periflow_sdk.data.dataset import Dataset
 from periflow_sdk.data.process import PerProcess
+from periflow_sdk.data.streaming.ahead import Ahead
 from periflow_sdk.data.streaming.batch import Batches
 from periflow_sdk.data.streaming.layout import Layout, LayoutName, find_layout
+from periflow_sdk.data.streaming.order import Order
 from periflow_sdk.data.streaming.reader import Reader
 from periflow_sdk.environment import process_rank, process_world_size
 from periflow_sdk.errors import UsageError
@@ -51,7 +53,10 @@ class Stream:
         self._seed = seed
         self._transform = transform
         self._length = sum(block.samples for block in layout.blocks)
-        self._reader = PerProcess(partial(Reader, dataset, layout, seed, rank, world_size))
+        self._is_led = False
+        self._reader = PerProcess(self._new_reader)
+        self._leader = PerProcess(partial(Ahead, dataset.fetch, layout.blocks))
+        self._order: Order | None = None
 
     def __len__(self) -> int:
         """Samples of an epoch, over all ranks."""
@@ -75,8 +80,11 @@ class Stream:
         Raises:
             UsageError: An epoch has no batch for every rank.
         """
+        self._is_led = True
         order = {"layout": self.layout, "seed": self._seed}
-        return Batches(len(self), batch_size, drop_last, self.rank, self.world_size, order)
+        return Batches(
+            len(self), batch_size, drop_last, self.rank, self.world_size, order, self._reach
+        )
 
     def __getitem__(self, number: int) -> Any:
         return self.__getitems__([number])[0]
@@ -104,6 +112,18 @@ class Stream:
         for start in range(0, self._length, _ITERATED_AT_ONCE):
             stop = min(start + _ITERATED_AT_ONCE, self._length)
             yield from self.__getitems__(range(start, stop))
+
+    def _reach(self, epoch: int, place: int, stop: int) -> None:
+        """Have files fetched for the workers that will want them."""
+        if self._order is None or self._order.epoch != epoch:
+            self._order = Order(self._layout.blocks, self._seed, epoch)
+        self._leader().reach(self._order, place, stop)
+
+    def _new_reader(self) -> Reader:
+        ahead = None
+        if not self._is_led:
+            ahead = Ahead(self.dataset.fetch, self._layout.blocks, *_worker())
+        return Reader(self.dataset, self._layout, self._seed, ahead)
 
 
 def stream(
@@ -149,6 +169,13 @@ def stream(
     if not len(samples):
         raise UsageError(f"the files of the dataset {opened.name} have no samples")
     return samples
+
+
+def _worker() -> tuple[int, int]:
+    """Which of how many workers of a DataLoader this process is."""
+    data = sys.modules.get("torch.utils.data")
+    info = data.get_worker_info() if data is not None else None
+    return (info.id, info.num_workers) if info is not None else (0, 1)
 
 
 def _opened(dataset: Dataset | str | Path) -> Dataset:
