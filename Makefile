@@ -1,4 +1,4 @@
-.PHONY: demo test check bench bench-hotpath soak clean
+.PHONY: demo test test-matrix check bench bench-hotpath soak clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,10 +6,15 @@ BIN := .venv/bin
 demo: .venv/.installed
 	@scripts/demo.sh
 
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
+	@scripts/install-data-packages.sh
 	$(BIN)/pytest -n 2 --dist worksteal
+
+test-matrix: .venv/.installed
+	@scripts/test-matrix.sh
 
 check: .venv/.installed
 	$(BIN)/ruff check .
@@ -27,6 +32,7 @@ bench-hotpath: .venv/.installed
 soak: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
+	@scripts/install-data-packages.sh
 	$(BIN)/pytest -m soak --timeout 3600
 
 .venv/.installed: pyproject.toml cli/pyproject.toml server/pyproject.toml constraints.txt

@@ -166,11 +166,21 @@ class Session:
                 hint='pf.metric({"loss": loss})',
             ) from None
 
-    def upload_checkpoint(self, path: str | os.PathLike[str] | None) -> Upload:
-        return self.checkpoints.upload(path, self._step, self._save_type())
+    def upload_checkpoint(
+        self, path: str | os.PathLike[str] | None, step: int | None = None
+    ) -> Upload:
+        if step is None:
+            step = self._step
+        elif isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= self._step:
+            raise UsageError(
+                f"upload_checkpoint(step={step!r}): a step that was begun is needed",
+                hint=f"leave it out for the current step, {self._step}",
+            )
+        return self.checkpoints.upload(path, step, self._save_type(step))
 
     def save_checkpoint(self, state: object, name: str, file_format: str) -> Upload:
-        return self.checkpoints.save(state, name, file_format, self._step, self._save_type())
+        step = self._step
+        return self.checkpoints.save(state, name, file_format, step, self._save_type(step))
 
     def latest_checkpoint(self) -> Path | None:
         found = self.checkpoints.latest()
@@ -231,8 +241,8 @@ class Session:
         self.log.abandon("a forked process has no run of its own; call pf.init() in it")
         self.checkpoints.abandon("this is a forked process; call pf.init() in it")
 
-    def _save_type(self) -> str:
-        return "EMERGENCY" if self._agreement.is_committed(self._step) else "NORMAL"
+    def _save_type(self, step: int) -> str:
+        return "EMERGENCY" if self._agreement.is_committed(step) else "NORMAL"
 
     def _was_complete(self) -> bool:
         """Whether there was nothing left to do when the run began."""

@@ -188,7 +188,9 @@ def metric(values: Mapping[str, Any]) -> None:
     _run.metric(values)
 
 
-def upload_checkpoint(path: str | os.PathLike[str] | None = None) -> Upload:
+def upload_checkpoint(
+    path: str | os.PathLike[str] | None = None, *, step: int | None = None
+) -> Upload:
     """Take checkpoint files as they are now, for upload as the checkpoint of the current step.
 
     It returns when the files are safe: cloned or copied aside (``.periflow`` in the checkpoint
@@ -198,12 +200,14 @@ def upload_checkpoint(path: str | os.PathLike[str] | None = None) -> Upload:
     Args:
         path: A file or a folder. None: the files of CKPT_DIR that have changed since the last
             upload. ``*.tmp`` and ``.tmp*`` in a folder are left out.
+        step: The step that the files are of, where a thread has written them while training went
+            on. None: the current step.
 
     Returns:
         The upload. Its ``error`` says why, if files could not be copied whole.
 
     Raises:
-        UsageError: Before init(), or there is nothing at ``path``.
+        UsageError: Before init(), there is nothing at ``path``, or ``step`` has not begun.
 
     Example:
         >>> import periflow_sdk as pf
@@ -212,7 +216,7 @@ def upload_checkpoint(path: str | os.PathLike[str] | None = None) -> Upload:
         True
         >>> pf.finish()
     """
-    return _run.upload_checkpoint(path)
+    return _run.upload_checkpoint(path, step)
 
 
 def save_checkpoint(

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from cloud import azure_url, endpoint, google, s3_url  # noqa: F401
+from nursery import ForkedServer, nursery
 from postgresql_cluster import PostgresqlCluster, programs
 
 from periflow_sdk.api import models as m
@@ -31,6 +32,10 @@ MAIL_SECONDS = 10
 
 for _name in [name for name in os.environ if name.startswith("PERIFLOW_")]:
     del os.environ[_name]
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count(1)
 
@@ -83,6 +88,8 @@ class ServerProcess:
     """
 
     password = "correct horse battery"
+    by_command = False
+    """Whether it is started as people start it; else it is forked, which is quicker."""
 
     def __init__(
         self, home: Path, variables: dict[str, str] | None = None, *, is_embedded: bool = True
@@ -93,7 +100,7 @@ class ServerProcess:
         self.variables = dict(variables or {})
         self.is_embedded = is_embedded
         self.url = ""
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedServer | None = None
         self._clients: list[Client] = []
 
     @property
@@ -111,20 +118,26 @@ class ServerProcess:
         """Start it and wait until it answers."""
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.home / "server-output.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={
-                    **os.environ,
-                    "PERIFLOW_HOME": str(self.home),
-                    "PERIFLOW_SERVER_DATA_DIR": str(self.data_dir),
-                    **self.variables,
-                },
-                start_new_session=True,
-            )
+            self.process = self._process(log.fileno())
         wait_until(self._is_up, START_SECONDS, self._failure)
+
+    def _process(self, log: int) -> subprocess.Popen[bytes] | ForkedServer:
+        variables = {
+            **os.environ,
+            "PERIFLOW_HOME": str(self.home),
+            "PERIFLOW_SERVER_DATA_DIR": str(self.data_dir),
+            **self.variables,
+        }
+        if not self.by_command and (parent := nursery()):
+            return parent.fork(self.command()[3:], variables, log)
+        return subprocess.Popen(
+            self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=variables,
+            start_new_session=True,
+        )
 
     def command(self) -> list[str]:
         options = ["--embedded", "--home", str(self.home)] if self.is_embedded else ["--port", "0"]

@@ -41,6 +41,12 @@ job_setting:
 checkpoint:
   output_checkpoint_dir: /checkpoint
 
+# Metrics go to PeriFlow by themselves. To have them elsewhere as well:
+# plugin:
+#   tensorboard: true
+#   wandb:
+#     credential: my-wandb  # of `pf credential create wandb -n my-wandb`
+
 # More variables for the script:
 # env:
 #   MY_OPTION: value

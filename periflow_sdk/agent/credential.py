@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from periflow_sdk.agent.patience import for_ever
+from periflow_sdk.agent.sinks.seclusion import guard_memory
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.api.models import JobCredential
@@ -39,6 +40,7 @@ def take_credentials(
             raise
         tell("warning", "The agent was started again and has no credentials any more.")
         return []
+    guard_memory()
     for_ever(client.close_credentials, leave=leave)
     names = ", ".join(f"{each.name} (for {each.use})" for each in taken)
     tell("preparing", f"Took the credentials {names}.")

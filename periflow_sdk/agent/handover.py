@@ -49,7 +49,7 @@ class Handover:
         api: Gives the client.
         hand_in: Uploads what is here of a checkpoint, or notes why not; told why a part is missing
             for good, or nothing.
-        let_go: Called with a checkpoint that is settled.
+        let_go: Called with a checkpoint that is settled, and whether it is in the store.
         attempt: The earlier attempt that the ledger is of; None for the agent's own.
     """
 
@@ -58,7 +58,7 @@ class Handover:
         ledger: Ledger,
         api: Callable[[], ApiClient],
         hand_in: Callable[[Gathering, str], None],
-        let_go: Callable[[Gathering], None],
+        let_go: Callable[[Gathering, bool], None],
         attempt: int | None = None,
     ) -> None:
         self._ledger = ledger
@@ -132,11 +132,12 @@ class Handover:
         ]
         parts = [_part(gathering) for gathering in known]
         answer = self._say(parts, passages, _agreed(look), pause_seconds)
-        settled = {_key(state) for state in answer if state.status != "uploading"}
+        settled = {_key(state): state for state in answer if state.status != "uploading"}
         for gathering in known:
             # One that has failed for want of another node's part may still become whole.
-            if _key(gathering) in settled and (gathering.snapshot_id or gathering.failure):
-                self._let_go(gathering)
+            state = settled.get(_key(gathering))
+            if state is not None and (gathering.snapshot_id or gathering.failure):
+                self._let_go(gathering, state.status == "ready")
 
     def _send(self, body: PartsReport) -> list[PartState]:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def system_segments(run_dir: Path) -> Iterator[Segment]:
                     yield Segment(-1 - int(node[1]), match[1], int(match[2]), folder / match[0])
 
 
-def remove_read(run_dir: Path, readers: list[Mapping[str, int]]) -> list[str]:
+def remove_read(run_dir: Path, readers: Sequence[Mapping[str, int]]) -> list[str]:
     """Remove segments that are rotated and that every reader has read; the keys removed.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from periflow_sdk.agent.folder import NodeFolder, read_json
@@ -22,6 +22,7 @@ from periflow_sdk.api.client import ApiClient
 from periflow_sdk.errors import ConflictError, PeriFlowError
 
 _log = logging.getLogger(__name__)
+Offsets = Sequence[Mapping[str, int]]
 BATCH_BYTES = 1024 * 1024
 _INTERVAL_SECONDS = 0.2
 # Each batch costs the server a transaction; people wait for lines more eagerly than for points.
@@ -35,6 +36,7 @@ class Shipper:
 
     Args:
         superseded: Called once when the control plane refuses this attempt.
+        sinks: How far each sink has read the journal, given how far everybody else has.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class Shipper:
         folder: NodeFolder,
         memory: StateFile,
         superseded: Callable[[], None],
+        sinks: Callable[[Path, Offsets], Offsets] = lambda run_dir, others: [],
     ) -> None:
         self._client = client
         self._folder = folder
         self._memory = memory
         self._superseded = superseded
+        self._sinks = sinks
         self._last_call = threading.Event()
         self._leave = threading.Event()
         self._refused: set[str] = set()
@@ -175,7 +179,9 @@ class Shipper:
             self._removed = now
             worker = (read_json(self._folder / "worker.json") or {}).get("offsets", {})
             offsets = self._memory.state.journal_offsets
-            for key in remove_read(self._run_dir(), [offsets, worker]):
+            readers: Offsets = [offsets, worker]
+            readers = [*readers, *self._sinks(self._run_dir(), readers)]
+            for key in remove_read(self._run_dir(), readers):
                 with self._memory.lock:
                     offsets.pop(key, None)
         if force or now - self._saved > _SAVE_SECONDS:

@@ -33,6 +33,8 @@ class State:
         terminated_at: When the agent began to end the training, in unix seconds; 0 = not.
         ending: Why it did.
         failure: Why the command never ran.
+        sinks_told: How many words of each sink the control plane has.
+        sinks_off: Sinks that nobody waits for any more.
     """
 
     phase: Phase = "new"
@@ -50,6 +52,8 @@ class State:
     terminated_at: float = 0.0
     ending: str = ""
     failure: str | None = None
+    sinks_told: dict[str, int] = field(default_factory=dict)
+    sinks_off: list[str] = field(default_factory=list)
 
 
 class StateFile:

@@ -23,6 +23,8 @@ from periflow_sdk.agent.progress import read_progress, write_control
 from periflow_sdk.agent.reporter import Reporter
 from periflow_sdk.agent.rundir import make_run_dir, remove_run_dir, retire_run_dir
 from periflow_sdk.agent.shipping import Shipper
+from periflow_sdk.agent.sinks.sink import Ending
+from periflow_sdk.agent.sinks.supervision import Sinks
 from periflow_sdk.agent.state import Notice, Phase, StateFile
 from periflow_sdk.agent.training import Exit, Training
 from periflow_sdk.agent.workers import WorkerProcess
@@ -51,7 +53,10 @@ class Supervisor:
         # One try a call: whoever calls decides whether to go on, and may have to stop meanwhile.
         self._client = endpoint.connect(timeout_seconds=20, tries=1)
         self._reporter = Reporter(self._client, self._memory, self._obey)
-        self._shipper = Shipper(self._client, folder, self._memory, self._supersede)
+        self._sinks = Sinks(folder, self._memory, self._reporter.tell)
+        self._shipper = Shipper(
+            self._client, folder, self._memory, self._supersede, self._sinks.readers
+        )
         self._worker = WorkerProcess(folder)
         self._wake = threading.Event()
         self._heard: _Heard | None = None
@@ -91,6 +96,7 @@ class Supervisor:
             self._launch(assignment, run_dir)
         else:
             self._reporter.start()
+            self._sinks.adopt(assignment)
         end = None
         if training.was_started():
             observer = self._observe(assignment, run_dir)
@@ -144,7 +150,9 @@ class Supervisor:
             hint = f" {error.hint}" if isinstance(error, PeriFlowError) and error.hint else ""
             self._state.failure = f"{error or type(error).__name__}{hint}"
             return
-        if not started:
+        if started:
+            self._sinks.start(assignment, launcher.credentials)
+        else:
             self._listen()
 
     def _watch(self) -> Exit | None:
@@ -164,6 +172,7 @@ class Supervisor:
             elif self._emergency.is_on:
                 self._emergency.tend()
             self._worker.tend()
+            self._sinks.tend()
             self._wake.wait(self._emergency.pause_seconds or _TICK_SECONDS)
             self._wake.clear()
 
@@ -224,6 +233,8 @@ class Supervisor:
                 self._worker.tend()
                 self._wake.wait(_TICK_SECONDS / 2)
                 self._wake.clear()
+            if not self._take_leave(end):
+                return
         self._reporter.finish()
         if self._superseded:
             return
@@ -233,6 +244,19 @@ class Supervisor:
         self._enter("finished")
         remove_run_dir(run_dir)
         clean_up(self._folder)
+
+    def _take_leave(self, end: Exit) -> bool:
+        """Let the sinks finish, within a bounded time; False when this attempt was superseded."""
+        state = self._state
+        left = max(0.1, state.deadline - time.time()) if state.notice is not None else None
+        self._sinks.last_call(Ending(end.exit_code, state.notice == "preempt"), left)
+        while not self._sinks.is_done():
+            if self._superseded:
+                return False
+            self._listen()
+            self._wake.wait(_TICK_SECONDS / 2)
+            self._wake.clear()
+        return True
 
     def _is_settled(self) -> bool:
         """Whether every checkpoint is, or a notice leaves no more time for it."""
@@ -247,6 +271,7 @@ class Supervisor:
     def _leave(self) -> None:
         """Another attempt has this work, or none: end the command, commit nothing."""
         self._shipper.abandon()
+        self._sinks.abandon()
         self._worker.kill()
         training = getattr(self, "_training", None)
         if training is not None and training.was_started():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periflow_sdk.agent.checkpoints import Gathering, Ledger
+from periflow_sdk.agent.committed import note_committed
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
 from periflow_sdk.agent.handover import Handover, Look
 from periflow_sdk.agent.journal import segments
@@ -216,8 +217,12 @@ class Worker:
             gathering.failure = self._failure(gathering, error)
         self._save()
 
-    def _let_go(self, gathering: Gathering) -> None:
+    def _let_go(self, gathering: Gathering, is_ready: bool) -> None:
         """A checkpoint is settled: what was handed in is in the store."""
+        if is_ready:
+            note_committed(
+                self._folder, id=None, step=gathering.step, save_type=gathering.save_type
+            )
         if gathering.snapshot_id:
             for part in gathering.parts:
                 remove_staged(self._folder.checkpoint, part)
@@ -285,6 +290,7 @@ class Worker:
                 commit = CheckpointCommit(failure=self._failure(gathering, error))
             known = for_ever(lambda: self._api().commit_checkpoint(gathering.upload_id, commit))
         if known.status == "ready":
+            note_committed(self._folder, id=known.id, step=known.step, save_type=known.save_type)
             for part in gathering.parts:
                 remove_staged(self._folder.checkpoint, part)
             self._ledger.forget(gathering)

@@ -40,6 +40,9 @@ NotifyOn = Literal["running", "success", "failed", "stopped", "preempted", "node
 CredentialReference = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 """A credential's id or name."""
 HUB_PREFIX = "huggingface:"
+WandbName = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")
+]
 _CREDENTIAL_KEYS = AliasChoices("credential_id", "credential")
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 
@@ -111,7 +114,13 @@ class Dist(_Section):
 
 
 class WandbPlugin(_Section):
+    """``project`` is "periflow" and ``name`` the job's if left out; ``entity`` the key's own."""
+
     credential_id: CredentialReference = Field(validation_alias=_CREDENTIAL_KEYS)
+    project: WandbName | None = None
+    entity: WandbName | None = None
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    mode: Literal["online", "offline"] = "online"
 
 
 class SlackPlugin(_Section):
@@ -133,6 +142,7 @@ CredentialSection = Docker | WandbPlugin | SlackPlugin
 class Plugin(_Section):
     wandb: WandbPlugin | None = None
     slack: SlackPlugin | None = None
+    tensorboard: bool = False
 
 
 class Restart(_Section):

@@ -19,7 +19,6 @@ _Path = tuple[str | int, ...]
 
 _NOT_YET: dict[_Path, str] = {
     ("retention",): "retention rules are not available yet: every checkpoint is kept",
-    ("plugin", "tensorboard"): "the TensorBoard plugin is not available yet",
 }
 _TEXT_TABLES: tuple[_Path, ...] = (("env",), ("job_setting", "docker", "env_var"))
 # What people type for a key: the keys it may stand for, the likeliest first.

@@ -117,7 +117,9 @@ class _Download:
         chunks = [self._manifest.chunks[number] for number in numbers]
         refs = [ChunkRef(hash=chunk.hash, size=chunk.size) for chunk in chunks]
         try:
-            locations = self._transfer.client.chunk_sources(self._transfer.project, refs)
+            locations = self._transfer.ask(
+                lambda: self._transfer.client.chunk_sources(self._transfer.project, refs)
+            )
         except ApiError as error:
             if error.code == "chunks_missing":
                 raise _lost(error.data.get("missing") or ["?"]) from error

@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 from urllib.parse import urljoin
 
 from periflow_sdk.api.client import ApiClient
@@ -20,6 +21,8 @@ from periflow_sdk.snapshots.buffer import BufferPool, Cancelled
 from periflow_sdk.snapshots.progress import Progress, Silence
 from periflow_sdk.snapshots.wire import TransferFault, Wire
 
+Answer = TypeVar("Answer")
+_GLANCE_SECONDS = 0.1
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -75,7 +78,7 @@ class Transfer:
     ) -> None:
         if kind is not None:
             self.cancel.set()
-            self.wire.close()
+            self.wire.cut()
         self._workers.shutdown(wait=True, cancel_futures=True)
         self.wire.close()
         self.buffers.close()
@@ -99,6 +102,26 @@ class Transfer:
         """Wait until all is done; raises what the first failed one raised."""
         wait(self._under_way, return_when=FIRST_EXCEPTION)
         self._collect()
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """What the control plane answers, for a worker, which does not wait for it when all ends.
+
+        Raises:
+            Cancelled: the transfer has ended meanwhile.
+        """
+        answer: Future[Answer] = Future()
+
+        def put() -> None:
+            try:
+                answer.set_result(question())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=put, name="periflow-question", daemon=True).start()
+        while not wait([answer], _GLANCE_SECONDS).done:
+            if self.cancel.is_set():
+                raise Cancelled
+        return answer.result()
 
     def attempt(self, chunk: str, work: Callable[[int], None]) -> None:
         """Do it, and again with growing waits for as long as that may help.

@@ -255,7 +255,9 @@ class _Upload:
     def _locate(self, name: str, size: int) -> ChunkLocation | None:
         """Where to put the chunk now; None when it has arrived meanwhile."""
         refs = [ChunkRef(hash=name, size=size)]
-        found = self._client.missing_chunks(self._transfer.project, refs)
+        found = self._transfer.ask(
+            lambda: self._client.missing_chunks(self._transfer.project, refs)
+        )
         return found[0] if found else None
 
     def _skip(self, ready: _Ready) -> None:

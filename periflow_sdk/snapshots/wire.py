@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -48,7 +49,7 @@ class Wire:
 
     Args:
         stall_seconds: How long no byte may pass before a try is given up.
-        cancel: Ends everything under way at the next piece.
+        cancel: Ends everything under way at the next piece, and lets nothing new begin.
     """
 
     def __init__(self, stall_seconds: float, cancel: threading.Event) -> None:
@@ -56,7 +57,7 @@ class Wire:
         self._cancel = cancel
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._open: list[HTTPConnection] = []
+        self._handles: dict[HTTPConnection, socket.socket] = {}
         self._tls: ssl.SSLContext | None = None
 
     def put(self, url: str, body: memoryview, meter: Meter) -> None:
@@ -105,15 +106,20 @@ class Wire:
             self._drop(parts)
             raise
 
-    def close(self) -> None:
-        """End all connections; threads that wait on one fail at once."""
+    def cut(self) -> None:
+        """Once ``cancel`` is set: threads that connect or wait for bytes fail at once."""
         with self._lock:
-            for connection in self._open:
-                # Closing alone would leave a thread that waits for bytes waiting.
-                with suppress(OSError, AttributeError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+            for handle in self._handles.values():
+                with suppress(OSError):
+                    handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close all connections, once no thread uses one any more."""
+        with self._lock:
+            for connection, handle in self._handles.items():
                 connection.close()
-            self._open.clear()
+                handle.close()
+            self._handles.clear()
 
     def _send(
         self, connection: HTTPConnection, parts: SplitResult, body: memoryview, meter: Meter
@@ -159,10 +165,40 @@ class Wire:
         kept = self._kept()
         key = (parts.scheme, parts.netloc)
         if key not in kept:
-            kept[key] = self._connect(parts)
-            with self._lock:
-                self._open.append(kept[key])
+            connection = kept[key] = self._connect(parts)
+            connection._create_connection = partial(self._dial, connection)  # type: ignore[attr-defined]
         return kept[key]
+
+    def _dial(
+        self, connection: HTTPConnection, address: tuple[str, int], timeout: float, *_: object
+    ) -> socket.socket:
+        """As `socket.create_connection`, but `cut` ends it from the first moment on."""
+        fault = OSError(f"{address[0]} has no address")
+        for family, kind, protocol, _name, place in socket.getaddrinfo(
+            *address, type=socket.SOCK_STREAM
+        ):
+            dialled = socket.socket(family, kind, protocol)
+            try:
+                self._hold(connection, dialled)
+                dialled.settimeout(timeout)
+                dialled.connect(place)
+                self._check_cancelled()
+                return dialled
+            except OSError as error:
+                fault = error
+                dialled.close()
+            except BaseException:
+                dialled.close()
+                raise
+        raise fault
+
+    def _hold(self, connection: HTTPConnection, dialled: socket.socket) -> None:
+        """Keep a handle of this socket: TLS and `http.client` hide the socket they work on."""
+        with self._lock:
+            self._check_cancelled()
+            if before := self._handles.get(connection):
+                before.close()
+            self._handles[connection] = dialled.dup()
 
     def _connect(self, parts: SplitResult) -> HTTPConnection:
         host, port = parts.hostname or "", parts.port
@@ -193,8 +229,8 @@ class Wire:
         if connection is not None:
             connection.close()
             with self._lock:
-                if connection in self._open:
-                    self._open.remove(connection)
+                if handle := self._handles.pop(connection, None):
+                    handle.close()
 
     def _kept(self) -> dict[tuple[str, str], HTTPConnection]:
         if not hasattr(self._local, "kept"):

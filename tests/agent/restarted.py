@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ parser.add_argument("--once", type=Path, required=True, help="made when rank 1 h
 parser.add_argument("--format", choices=["torch", "dcp"], default="torch")
 parser.add_argument("--apart", action="store_true", help="slow steps without an all-reduce")
 args = parser.parse_args()
+sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
 
 torch.set_num_threads(1)
 rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

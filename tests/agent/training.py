@@ -26,6 +26,7 @@ parser.add_argument("--listens", action="store_true", help="says when it has a S
 parser.add_argument("--only-rank-0", action="store_true", help="the others do not save")
 parser.add_argument("--exit-code", type=int, default=0)
 args = parser.parse_args()
+sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
 
 rank = int(os.environ.get("RANK", "0"))
 if args.listens:  # a handler that was there before is called for every signal that comes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from event_files import read_events, texts
 
 METRICS = """\
 import periflow_sdk as pf
@@ -98,6 +100,31 @@ def test_metrics_are_listed_shown_and_drawn(settled, trained: int) -> None:
     assert wrong.returncode == 3 and "Did you mean loss?" in wrong.stderr
 
 
+def test_metrics_are_exported_for_other_programs(settled, trained: int) -> None:
+    export = ("job", "metrics", "export", trained)
+    rows = list(csv.DictReader(settled.pf(*export).splitlines()))
+    assert len(rows) == 60 and set(rows[0]) == {"name", "rank", "step", "time", "value"}
+    losses = [float(row["value"]) for row in rows if row["name"] == "loss"]
+    assert losses == [1 / (i + 1) for i in range(20)]
+    lines = settled.pf(*export, "--format", "jsonl", "--name", "phase").splitlines()
+    assert [json.loads(line)["value"] for line in lines] == ["train"] * 20
+    assert [json.loads(line) for line in lines] == settled.json(*export, "--name", "phase")
+    assert settled.pf(*export, "-o", "metrics.csv") == ""
+    assert len((settled.folder / "metrics.csv").read_text().splitlines()) == 61
+    for _ in range(2):  # the second time takes the place of the first
+        done = settled.run(*export, "--tensorboard", "board", "--system")
+        assert done.returncode == 0 and "tensorboard --logdir board" in done.stderr
+    (run,) = (settled.folder / "board").iterdir()
+    assert run.name == f"{trained}-train"
+    events = read_events(run)
+    points = events.Scalars("loss")
+    assert [point.step for point in points] == list(range(1, 21))
+    assert [point.value for point in points] == pytest.approx(losses)
+    assert events.Scalars("system/memory_bytes") and texts(events, "phase")[0] == (1, "train")
+    both = settled.run(*export, "--tensorboard", "board", "--format", "csv")
+    assert both.returncode == 2 and "--tensorboard" in both.stderr
+
+
 TWO_RANKS = """\
 import os, subprocess, sys
 if "RANK" not in os.environ:
@@ -136,6 +163,9 @@ def test_metrics_of_ranks_are_shown_for_one_for_all_or_as_their_mean(settled) ->
     plot = settled.pf("job", "metrics", "plot", "latest", "--all-ranks")
     assert "loss (rank 0)" in plot and "loss (rank 1)" in plot
     assert "*" in settled.pf("job", "metrics", "plot", "latest", "--mean")
+    settled.pf("job", "metrics", "export", "latest", "--all-ranks", "--tensorboard", "ranks-board")
+    (run,) = (settled.folder / "ranks-board").iterdir()
+    assert [point.value for point in read_events(run / "rank-1").Scalars("loss")] == [10, 11, 12]
     both = settled.run("job", "metrics", "show", "latest", "--mean", "--rank", "1")
     assert both.returncode == 2 and "--all-ranks" in both.stderr
 

@@ -158,3 +158,12 @@ def stranger(newcomer: Stranger) -> Stranger:
     """Signed up, with an organization and a project."""
     newcomer.sign_up()
     return newcomer
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
+    """One signed-up stranger for the tests of a module; leave the server running."""
+    stranger = Stranger(tmp_path_factory.mktemp("settled"))
+    stranger.sign_up()
+    yield stranger
+    stranger.leave()

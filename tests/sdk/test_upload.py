@@ -243,3 +243,16 @@ def test_nothing_to_upload_is_said_once(job: Run, capfd: pytest.CaptureFixture[s
     for _ in range(2):
         assert pf.upload_checkpoint().error is None
     assert capfd.readouterr().err.count("found nothing new in CKPT_DIR") == 1
+
+
+def test_files_that_a_thread_has_written_are_of_the_step_it_names(job: Run) -> None:
+    pf.init(total_train_steps=3)
+    for _ in range(3):
+        with pf.train_step():
+            pass
+    (job.checkpoints / "late.pt").write_bytes(b"weights")
+    pf.upload_checkpoint(job.checkpoints / "late.pt", step=2)
+    assert job.records(kind="checkpoint")[0]["s"] == 2
+    for step in (4, -1, True, "2"):
+        with pytest.raises(pf.PeriFlowError, match="a step that was begun"):
+            pf.upload_checkpoint(job.checkpoints / "late.pt", step=step)

@@ -70,6 +70,12 @@ def server(
     process.close()
 
 
+@pytest.fixture
+def by_command(server_class: type[ServerProcess], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of this test are started as people start them."""
+    monkeypatch.setattr(server_class, "by_command", True)
+
+
 @dataclass
 class Pair:
     """Two servers as in production: one PostgreSQL, one store, one key; no mail server.

@@ -36,6 +36,7 @@ def test_second_server_on_a_home_says_so_and_leaves_the_first_alone(
     assert own_server.signed_up().me()
 
 
+@pytest.mark.usefixtures("by_command")
 def test_killed_server_comes_back_on_its_port_with_everything_it_answered_for(
     own_server: ServerProcess,
 ) -> None:
@@ -47,6 +48,7 @@ def test_killed_server_comes_back_on_its_port_with_everything_it_answered_for(
     assert [project.id for project in client.projects(client.organization)] == [client.project]
 
 
+@pytest.mark.usefixtures("by_command")
 def test_stopped_server_takes_its_note_away_and_exits_with_0(own_server: ServerProcess) -> None:
     note = own_server.data_dir / "server.json"
     document = json.loads(note.read_text())
@@ -107,6 +109,7 @@ def test_embedded_server_refuses_to_listen_beyond_this_machine(tmp_path: Path) -
     assert not (tmp_path / "server").exists()
 
 
+@pytest.mark.usefixtures("by_command")
 def test_server_for_others_tells_no_paths_and_proves_nothing(
     start_server: Callable[..., ServerProcess],
 ) -> None:

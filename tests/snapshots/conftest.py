@@ -52,6 +52,7 @@ class ChunkServer:
         self.generation = 0
         self.released = threading.Event()
         self.held = threading.Event()
+        self.holds_questions = False
         self._passing: threading.Semaphore | None = None
         self._pass_on = True
         self._lock = threading.Lock()
@@ -139,6 +140,9 @@ def _handler(server: ChunkServer) -> type[BaseHTTPRequestHandler]:
                 status, document = server.commit(body)
                 return self._answer(status, json.dumps(document).encode())
             names = [item["hash"] for item in json.loads(body)["chunks"]]
+            if server.holds_questions and not server.may_pass():
+                self.close_connection = True
+                return None
             if self.path.endswith("/missing"):
                 names = [name for name in names if not server.path(name).exists()]
             chunks = [server.location(name) for name in names]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
@@ -233,17 +232,6 @@ def test_a_real_server_that_refuses_an_old_address_is_asked_for_a_new_one(
     download_snapshot(place.client, place.project, snapshot.id, tmp_path / "back", tuning=quick)
     assert len(spoilt) == 5
     assert listing(tmp_path / "back") == listing(big)
-
-
-def test_an_interrupt_ends_a_download_that_waits(
-    small_server, stored, tmp_path, start_process
-) -> None:
-    small_server.hold_after(0)
-    process = start_process(DOWNLOAD, small_server.url, "-", stored.id, tmp_path / "back", "p")
-    assert small_server.held.wait(60)
-    process.send_signal(signal.SIGINT)
-    process.wait(10)
-    assert not (tmp_path / "back").exists()
 
 
 UPLOAD = """

@@ -1,8 +1,8 @@
-"""`pf job metrics list|show|plot`."""
+"""`pf job metrics list|show|plot|export`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -157,24 +157,94 @@ def plot_metrics(
     output.hint(f"pf job metrics show {number} --name {chosen[0].name}")
 
 
+@group.command("export")
+@click.argument("job")
+@click.option("--name", "names", multiple=True, metavar="NAME", help="Of these; default: all.")
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="[default: csv]")
+@click.option("-o", "--output", "path", metavar="FILE", help="Write here; default: print.")
+@click.option("--tensorboard", "folder", metavar="DIR", help="Write event files below this folder.")
+@click.option("--system", is_flag=True, help="Also what was measured of the machines.")
+@_rank_options
+@json_option
+@click.pass_obj
+def export_metrics(
+    invocation: Invocation,
+    /,
+    job: str,
+    names: tuple[str, ...],
+    form: str | None,
+    path: str | None,
+    folder: str | None,
+    system: bool,
+    rank: int | None,
+    all_ranks: bool,
+    mean: bool,
+    as_json: bool,
+) -> None:
+    """Write every value of metrics as CSV, JSON lines or TensorBoard event files.
+
+    With --tensorboard each job gets a folder of its own in DIR, and DIR is what
+    `tensorboard --logdir` is told.
+    """
+    from pathlib import Path
+
+    from periflow_cli.jobs import find_job
+    from periflow_cli.metric_export import write_event_files, write_rows
+
+    if folder is not None and (form or path):
+        raise click.UsageError("Use --tensorboard without --format and --output.")
+    if as_json and form:
+        raise click.UsageError("Use --json or --format: with --json it is one document.")
+    output = invocation.output
+    connection = invocation.connect()
+    found = find_job(connection, job)
+    view = _View.of(rank, all_ranks=all_ranks, mean=mean, system=system)
+    series = view.series(connection, found.number, _chosen(connection, found.number, names, view))
+    if folder is not None:
+        place, count = write_event_files(Path(folder), found, series)
+        if as_json:
+            output.json({"path": str(place.absolute()), "points": count})
+            return
+        output.line(f"Wrote {count:,} points to {place}.")
+        output.hint(f"tensorboard --logdir {folder}")
+        return
+    count = write_rows(series, "json" if as_json else form or "csv", Path(path) if path else None)
+    if path:
+        output.note(f"Wrote {count:,} points to {path}.")
+
+
 @dataclass(frozen=True)
 class _View:
-    """Whose values are shown: those of one rank, of all, or their mean (``rank`` is None)."""
+    """Whose values are shown: those of one rank, of all, or their mean (``rank`` is None).
+
+    ``has_system``: those of the agents, of ranks below 0, as well.
+    """
 
     rank: int | None
     is_all: bool
+    has_system: bool = False
 
     @classmethod
-    def of(cls, rank: int | None, *, all_ranks: bool, mean: bool) -> _View:
+    def of(cls, rank: int | None, *, all_ranks: bool, mean: bool, system: bool = False) -> _View:
         if (rank is not None) + all_ranks + mean > 1:
             raise click.UsageError("Use one of --rank, --all-ranks and --mean.")
-        return cls(None if mean else rank or 0, all_ranks)
+        return cls(None if mean else rank or 0, all_ranks, system)
 
     def shows(self, metric: MetricName) -> bool:
         """Whether the metric has values in this view."""
+        if self._machines(metric):
+            return True
         if self.rank is None:
             return metric.kind == "number"
         return self.is_all or self.rank in metric.ranks
+
+    def _machines(self, metric: MetricName) -> list[int]:
+        return [rank for rank in metric.ranks if rank < 0]
+
+    def _ranks(self, metric: MetricName) -> Sequence[int | None]:
+        if machines := self._machines(metric):
+            return sorted(machines, reverse=True)
+        return sorted(metric.ranks) if self.is_all else [self.rank]
 
     def series(
         self, connection: Connection, number: int, chosen: list[MetricName], **limits: int
@@ -183,7 +253,7 @@ class _View:
         return [
             fetch(project, number, metric.name, rank=rank, **limits)
             for metric in chosen
-            for rank in (sorted(metric.ranks) if self.is_all else [self.rank])
+            for rank in self._ranks(metric)
         ]
 
 
@@ -203,7 +273,7 @@ def _chosen(
     from periflow_cli.names import unknown
     from periflow_sdk.errors import NotFoundError
 
-    found = connection.client.metric_names(connection.project.id, number)
+    found = connection.client.metric_names(connection.project.id, number, system=view.has_system)
     known: dict[str, MetricName] = {}
     for each in found:
         known.setdefault(each.name, each)

@@ -190,8 +190,9 @@ class NamedCredential(Wire):
 
 
 class JobCredential(NamedCredential):
-    """What the agent of a job gets for it."""
+    """What the agent of a job gets for it; ``url`` is where the control plane finds the service."""
 
+    url: str | None = None
     values: dict[str, Revealed]
 
 

@@ -44,12 +44,16 @@ def assignment(identity: CurrentAttempt, database: Db) -> m.Assignment:
 
 @router.get("/credentials")
 def credentials(
-    identity: CurrentAttempt, database: Db, vault: CurrentVault, response: Response
+    identity: CurrentAttempt,
+    database: Db,
+    vault: CurrentVault,
+    settings: CurrentSettings,
+    response: Response,
 ) -> m.JobCredentials:
     """The values of what the job's file names, until they are closed. Each call is a use."""
     response.headers["Cache-Control"] = "no-store"
     with database.write() as session:
-        return job_credential.hand_out(session, vault, identity)
+        return job_credential.hand_out(session, vault, identity, {"wandb": settings.wandb_url})
 
 
 @router.post("/credentials/close", status_code=204)

@@ -6,6 +6,8 @@ token lies where the command can read it, and gets nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from periflow_sdk.api import models as m
 from periflow_sdk.api.jobfile import CredentialPurpose, Docker, JobSpec
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -49,8 +51,13 @@ def pin(session: Session, project: Project, spec: JobSpec) -> None:
         section.credential_id = credential.id
 
 
-def hand_out(session: Session, vault: Vault, identity: AttemptIdentity) -> m.JobCredentials:
+def hand_out(
+    session: Session, vault: Vault, identity: AttemptIdentity, urls: Mapping[str, str]
+) -> m.JobCredentials:
     """What the agent of one node needs of what its job names, until it has closed this.
+
+    Args:
+        urls: Where services are found, by what a credential is used for.
 
     Raises:
         ConflictError: it has (``credentials_closed``), or its attempt is over.
@@ -69,9 +76,8 @@ def hand_out(session: Session, vault: Vault, identity: AttemptIdentity) -> m.Job
         if use in _FOR_AGENTS:
             credential = _named(session, project, str(section.credential_id))
             values = use_credential(session, vault, credential, actor, project)
-            found.append(
-                {"use": use, "id": credential.id, "name": credential.name, "values": values}
-            )
+            named = {"use": use, "id": credential.id, "name": credential.name}
+            found.append({**named, "values": values, "url": urls.get(use)})
     return m.JobCredentials.model_validate({"credentials": found})
 
 

@@ -1,10 +1,12 @@
 """Adds up one number of every rank."""
 
 import os
+import sys
 
 import torch
 import torch.distributed as dist
 
+sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
 total = torch.tensor([10.0 ** dist.get_rank()])

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ parser.add_argument("--wait-rank", type=int, help="the rank that waits; all if n
 parser.add_argument("--until", type=Path, help="what it waits for")
 parser.add_argument("--leave-at", type=int, help="exit with 75 after this step, the first time")
 args = parser.parse_args()
+sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
 
 pf.init(total_train_steps=args.steps)
 rank = pf.status().rank

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ parser.add_argument("--ahead", action="store_true", help="couple at the beginnin
 parser.add_argument("--fail-at", type=int, help="rank 1 raises at this step")
 parser.add_argument("--hurry", type=Path, help="steps take no time once this exists")
 args = parser.parse_args()
+sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
 
 torch.set_num_threads(1)
 dist.init_process_group("gloo")

@@ -15,6 +15,7 @@ parser.add_argument("--seconds", type=float, default=0.05)
 parser.add_argument("--swallow", action="store_true", help="a SIGTERM ends the loop, with code 0")
 parser.add_argument("--hurry", type=Path, help="steps take no time once this exists")
 args = parser.parse_args()
+sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
 
 rank = int(os.environ["RANK"])
 folder = Path(os.environ["CKPT_DIR"])

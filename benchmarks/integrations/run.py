@@ -1,0 +1,202 @@
+"""What the callbacks cost a training: small steps with and without them, in turns, in one training.
+
+Every few steps another way of reporting is switched on, and twice in each round none. A way's
+figure is the median over the rounds of its time a step against that round's control. All of them
+are given every step's loss.
+
+    python benchmarks/integrations/run.py [lightning] [transformers] [--steps 2000] [--width 512]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import periflow_sdk as pf
+
+folder = Path(tempfile.mkdtemp(prefix="pf-bench-"))
+os.environ |= {
+    "PERIFLOW_HOME": str(folder / "home"),
+    "PERIFLOW_ENABLED": "1",
+    "PERIFLOW_RUN_DIR": tempfile.mkdtemp(prefix="pf-bench-", dir="/dev/shm"),
+    "CKPT_DIR": str(folder / "ckpt"),
+    "WANDB_MODE": "offline",
+    "WANDB_SILENT": "true",
+    "WANDB_DIR": str(folder),
+    "WORLD_SIZE": "1",
+    "NODE_RANK": "0",
+    "NUM_NODES": "1",
+    "PROCESSED_ITERS": "0",
+}
+WAYS = ("control", "PeriFlowCallback", "control again", "TensorBoard", "W&B")
+GROUP, WARM_UP = 10, 50
+
+
+class Turns:
+    """Switches the ways, and times the steps of each.
+
+    Args:
+        steps: Steps of each way.
+        width: Of the layers that are trained, which says how long a step takes.
+
+    Attributes:
+        switch: Makes a way the only one that is on; set by the training.
+        seconds: Seconds a step of each way, by round.
+    """
+
+    def __init__(self, steps: int, width: int) -> None:
+        self.width = width
+        self.rounds = steps // GROUP
+        self.total = WARM_UP + self.rounds * len(WAYS) * (GROUP + 1) + 1
+        self.switch: Callable[[str], None] = lambda way: None
+        self.seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        self._count, self._way, self._begin = -WARM_UP, "", 0.0
+
+    def tick(self) -> None:
+        """A step begins; the first one of a group is the switch's, and not timed."""
+        place = self._count % (GROUP + 1)
+        if self._count >= 0 and place == 0:
+            if self._way:
+                self.seconds[self._way].append((time.perf_counter() - self._begin) / GROUP)
+            turn = self._count // (GROUP + 1)
+            number, place_of_way = divmod(turn, len(WAYS))
+            self._way = WAYS[(place_of_way + number) % len(WAYS)]  # each is first now and then
+            self.switch(self._way)
+        elif place == 1:
+            self._begin = time.perf_counter()
+        self._count += 1
+
+
+def network(width: int) -> torch.nn.Module:
+    linear = torch.nn.Linear
+    return torch.nn.Sequential(linear(width, width), torch.nn.ReLU(), linear(width, 1))
+
+
+def train_by_lightning(turns: Turns) -> None:
+    from lightning import pytorch as pl
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    from periflow_integrations.lightning import PeriFlowCallback
+
+    class Model(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network(turns.width)
+
+        def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
+            turns.tick()
+            loss = self.network(batch).pow(2).mean()
+            self.log("loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+    loggers = {"TensorBoard": TensorBoardLogger(folder), "W&B": WandbLogger(save_dir=folder)}
+    callback = PeriFlowCallback()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=turns.total,
+        logger=list(loggers.values()),
+        log_every_n_steps=1,
+        callbacks=[callback],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    others = [other for other in trainer.callbacks if other is not callback]
+
+    def switch(way: str) -> None:
+        trainer.loggers = [loggers[way]] if way in loggers else []
+        trainer.callbacks = [callback, *others] if way == "PeriFlowCallback" else others
+
+    turns.switch = switch
+    batches = [torch.randn(32, turns.width)] * turns.total
+    trainer.fit(Model(), torch.utils.data.DataLoader(batches, batch_size=None))
+
+
+def train_by_transformers(turns: Turns) -> None:
+    import transformers
+    from transformers.integrations import TensorBoardCallback, WandbCallback
+
+    from periflow_integrations.transformers import PeriFlowCallback
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network(turns.width)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            turns.tick()
+            return {"loss": self.network(x).pow(2).mean()}
+
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder / "out"),
+        use_cpu=True,
+        max_steps=turns.total,
+        per_device_train_batch_size=32,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    ways = {
+        "PeriFlowCallback": PeriFlowCallback(),
+        "TensorBoard": TensorBoardCallback(),
+        "W&B": WandbCallback(),
+    }
+    data = [{"x": row} for row in torch.randn(32 * turns.total, turns.width)]
+    callbacks = list(ways.values())
+    trainer = transformers.Trainer(Model(), arguments, train_dataset=data, callbacks=callbacks)
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    handler = trainer.callback_handler
+    others = [other for other in handler.callbacks if other not in callbacks]
+
+    def switch(way: str) -> None:
+        handler.callbacks = [*others, ways[way]] if way in ways else others
+
+    turns.switch = switch
+    trainer.train()
+
+
+def measure(title: str, train: Callable[[Turns], None], steps: int, width: int) -> None:
+    turns = Turns(steps, width)
+    train(turns)
+    pf.finish()
+    control = turns.seconds["control"]
+    print(f"\n{title}: {steps} steps of each; load {os.getloadavg()[0]:.1f}\n")
+    print("| way | µs a step | against the control | quartiles |")
+    print("| --- | --- | --- | --- |")
+    for way in WAYS:
+        pairs = zip(turns.seconds[way], control, strict=False)
+        low, middle, high = statistics.quantiles([mine / other for mine, other in pairs], n=4)
+        step = statistics.median(turns.seconds[way]) * 1e6
+        print(f"| {way} | {step:.0f} | {middle:.3f} | {low:.3f} to {high:.3f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("frameworks", nargs="*", default=["lightning", "transformers"])
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--width", type=int, default=512)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    os.chdir(folder)
+    trainings = {"lightning": train_by_lightning, "transformers": train_by_transformers}
+    for name in options.frameworks:
+        measure(name, trainings[name], options.steps, options.width)
+
+
+if __name__ == "__main__":
+    main()
