@@ -26,6 +26,4 @@ fi
 echo "Installing into .venv ..."
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c "$constraints" \
     -e '.[dev]' -e ./cli -e ./server
-# Only their writers are needed; what they ask for beside would replace torch.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/python-packages.txt
 touch .venv/.installed
