@@ -54,7 +54,8 @@ class SignedBucket:
         """Have them signed, many at once."""
         unknown = [file.path for file in files if file.path not in self._urls]
         for start in range(0, len(unknown), _SIGNED_AT_ONCE):
-            self._sign(unknown[start : start + _SIGNED_AT_ONCE])
+            with self._lock():
+                self._sign(unknown[start : start + _SIGNED_AT_ONCE])
 
     def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:
         """Bytes of an object that is still the one that was listed."""
@@ -66,9 +67,21 @@ class SignedBucket:
         """The same, written at their place in a file; then it is renamed to ``final``, if given."""
         return self._workers().submit(self._store, file, start, end, target, final)
 
-    def _sign(self, paths: Sequence[str]) -> None:
+    def _url(self, path: str) -> str:
+        """Where to GET a file; signed once, however many threads want its parts."""
         with self._lock():
-            signed = self._client().dataset_sources(self._project, self._dataset, paths)
+            if path not in self._urls:
+                self._sign([path])
+            return self._urls[path]
+
+    def _forget(self, path: str, url: str) -> None:
+        """Have it signed anew, unless another thread has seen to that."""
+        with self._lock():
+            if self._urls.get(path) == url:
+                del self._urls[path]
+
+    def _sign(self, paths: Sequence[str]) -> None:
+        signed = self._client().dataset_sources(self._project, self._dataset, paths)
         self._urls.update((each.path, each.url) for each in signed)
 
     def _store(
@@ -94,12 +107,9 @@ class SignedBucket:
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(min(0.25 * 2**attempt, 8.0) * random.uniform(0.5, 1.0))
-            if file.path not in self._urls:
-                self._sign([file.path])
+            url = self._url(file.path)
             try:
-                answer = self._http().get(
-                    self._urls[file.path], headers=self._headers(file, start, end)
-                )
+                answer = self._http().get(url, headers=self._headers(file, start, end))
             except httpx.TransportError as error:
                 trouble = str(error) or type(error).__name__
                 continue
@@ -109,7 +119,7 @@ class SignedBucket:
                 return answer.content
             trouble = f"the store answered {answer.status_code} with {len(answer.content)} bytes"
             if answer.status_code in (400, 401, 403):  # perhaps the URL has expired
-                self._urls.pop(file.path, None)
+                self._forget(file.path, url)
         raise PeriFlowError(
             f"{file.path} could not be read in {_TRIES} tries: {trouble}.",
             code="transfer_failed",
