@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 import time
 from pathlib import Path
@@ -58,11 +57,11 @@ def test_helper_goes_with_the_fetcher(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(fetcher, "_HELPER", f"import sys; input()\n{textwrap.dedent(script)}")
     reader = fetcher.Fetcher(LINK, {})
     reader.read(FILE, 0, 0).result(30)
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     process = Path("/proc", note.read_text())
     del reader
     deadline = time.monotonic() + 30
     while process.exists():  # not even a zombie is left
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert len(os.listdir("/proc/self/fd")) == descriptors - 2
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors - 2
