@@ -13,7 +13,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -22,6 +23,7 @@ from typing import Any
 from weakref import WeakSet, finalize
 
 from periflow_sdk.api.models import DatasetLink
+from periflow_sdk.data.fetchprocess import ODD_NAMES
 from periflow_sdk.data.process import PerProcess
 from periflow_sdk.data.source import DataFile
 from periflow_sdk.errors import MissingExtraError, PeriFlowError
@@ -38,25 +40,38 @@ class Fetcher:
     Args:
         link: Where they lie.
         secret: The credential's fields; they go to the helper over its pipe and nowhere else.
+        list_usable: Lists it more slowly, without the names that can be no paths of files.
 
     Raises:
         MissingExtraError: the library for this cloud is not installed.
     """
 
-    def __init__(self, link: DatasetLink, secret: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        link: DatasetLink,
+        secret: Mapping[str, str],
+        list_usable: Callable[[], Iterable[DataFile]] | None = None,
+    ) -> None:
         extra, module = _EXTRAS[link.cloud]
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(
                 f"Reading datasets in {link.cloud} needs {module}, which is not installed.",
                 hint=f"pip install 'periflow_sdk[{extra}]'",
             )
+        self._list_usable = list_usable
         self._greeting = {"link": link.model_dump(mode="json"), "secret": dict(secret)}
         self._helper = PerProcess(partial(_Helper, self._greeting))
         self._lock = PerProcess(threading.Lock)
 
     def list(self) -> list[DataFile]:
         """Every object below the link, in no order."""
-        answer = self._ask({"op": "list"}).result()
+        try:
+            answer = self._ask({"op": "list"}).result()
+        except PeriFlowError as error:
+            if error.code != ODD_NAMES or self._list_usable is None:
+                raise
+            warnings.warn(f"{error.message} They are left out.", stacklevel=2)
+            return [*self._list_usable()]
         return [DataFile(path, size, etag) for path, size, etag in json.loads(answer)]
 
     def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:

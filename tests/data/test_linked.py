@@ -33,6 +33,7 @@ from periflow_sdk.data.cache import Cache
 from periflow_sdk.data.fetcher import Fetcher
 from periflow_sdk.data.link import address, identity
 from periflow_sdk.data.linked import LinkedSource
+from periflow_sdk.data.source import DataFile
 
 S3_SECRETS = {
     "aws_access_key_id": S3_KEY,
@@ -165,11 +166,25 @@ FETCH = """
     from periflow_sdk.data.cache import Cache
     from periflow_sdk.data.fetcher import Fetcher
     from periflow_sdk.data.linked import LinkedSource
+from periflow_sdk.data.source import DataFile
     link, secret = m.DatasetLink(**json.loads(sys.argv[1])), json.loads(sys.argv[2])
     source = LinkedSource("i", Fetcher(link, secret), Cache(Path(sys.argv[3])), ("", {}))
     (file,) = source.files()
     print(source.fetch(file), flush=True)
 """
+
+
+def test_names_that_are_no_paths_do_not_keep_the_others_from_being_read(
+    azure_url: str, bucket: str, tmp_path: Path
+) -> None:
+    fill_azure(azure_url, bucket, {"in/a//b": b"odd", "in/fine": b"fine", "in/mark/": b""})
+    link = linked("azure-blob", bucket, azure_url)
+    secret = {"storage_account_name": AZURE_ACCOUNT, "storage_account_key": AZURE_KEY}
+    reader = Fetcher(link, secret, lambda: [DataFile("fine", 4)])
+    source = LinkedSource("i", reader, Cache(tmp_path), ("", {}))
+    with pytest.warns(UserWarning, match="can be no paths of files. They are left out"):
+        files = source.files()
+    assert source.read(files) == [b"fine"]
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -216,6 +231,7 @@ WORKERS = """
     from periflow_sdk.data.cache import Cache
     from periflow_sdk.data.fetcher import Fetcher
     from periflow_sdk.data.linked import LinkedSource
+from periflow_sdk.data.source import DataFile
     link, secret = m.DatasetLink(**json.loads(sys.argv[1])), json.loads(sys.argv[2])
     source = LinkedSource("i", Fetcher(link, secret), Cache(Path(sys.argv[3])), ("", {}))
 
