@@ -255,6 +255,8 @@ def test_endpoint_in_the_servers_own_network_is_refused(endpoint: Endpoint) -> N
     place, settings = s3_at("https://unused.example", endpoint_url=endpoint.url)
     assert fault(place, settings) == "address_refused"
     assert endpoint.asked == []
+    unencrypted = dataclasses.replace(place, endpoint_url="http://1.1.1.1")
+    assert fault(unencrypted, settings) == "invalid_endpoint"
     for url in ("http://", "https://user:pass@host", "ftp://host"):
         assert fault(dataclasses.replace(place, endpoint_url=url), settings) in (
             "invalid_endpoint",
