@@ -28,9 +28,12 @@ def write_rows(series: Iterable[MetricSeries], form: str, path: Path | None) -> 
     if path is None:
         return _write(series, form, sys.stdout)
     partial = path.with_name(f"{path.name}.part")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        count = _write(series, form, file)
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            count = _write(series, form, file)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return count
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from periflow_sdk.data.dataset import Dataset
-from periflow_sdk.data.source import FolderSource
+from periflow_sdk.data.source import DataFile, FolderSource
 from periflow_sdk.environment import DataEnvironment, data_environment
 from periflow_sdk.errors import UsageError
 
@@ -49,15 +50,18 @@ def _open_in_job(name: str, environment: DataEnvironment) -> Dataset:
     if access.snapshot_id is not None:
         source = managed_source(connection, name, project, access.snapshot_id)
     else:
-        source = linked_source(access, environment.run)
+        source = linked_source(access, connection, environment.run)
     return Dataset(name, source, access.dataset.version)
 
 
-def linked_source(access: DatasetAccess, run: str | None) -> Source:
+def linked_source(
+    access: DatasetAccess, connect: Callable[[], ApiClient], run: str | None
+) -> Source:
     """Where a job, or its agent, reads a linked dataset.
 
     Args:
         access: What the control plane grants the job.
+        connect: Makes a client with the job's token.
         run: What the processes of this attempt on this machine have in common, by its name.
 
     Raises:
@@ -73,11 +77,29 @@ def linked_source(access: DatasetAccess, run: str | None) -> Source:
     secret = {name: each.get_secret_value() for name, each in (access.secret or {}).items()}
     return LinkedSource(
         identity(access.link, secret),
-        Fetcher(access.link, secret),
+        Fetcher(access.link, secret, _ServersList(connect, access.dataset)),
         node_cache(),
         address(access.link, secret),
         run,
     )
+
+
+@dataclass(frozen=True)
+class _ServersList:
+    """The files of a linked dataset as the control plane lists them, page by page."""
+
+    connect: Callable[[], ApiClient]
+    dataset: FoundDataset
+
+    def __call__(self) -> list[DataFile]:
+        with self.connect() as client:
+            project = client.assignment().project_id
+            files = [*client.dataset_files(project, self.dataset.id)]
+        # It writes S3's etags without the quotes that belong to them.
+        mark = '"' if self.dataset.cloud == "s3" else ""
+        return [
+            DataFile(f.path, f.size, f"{mark}{f.etag}{mark}" if f.etag else None) for f in files
+        ]
 
 
 def _open_with_login(name: str, environment: DataEnvironment) -> Dataset:
