@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PANEL_WIDTH = 66
 _NEVER_FOLDED = 24
+_FOLDED = 30
+"""What a column of sentences needs to be read."""
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _STATUS_STYLES = {
@@ -71,8 +73,13 @@ def table(
 
 def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """What the table needs: its cells, three between columns, a margin of two on each side."""
-    longest = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    longest = [max(map(_needed, column)) for column in zip(names, *rows, strict=True)]
     return sum(longest) + 3 * (len(longest) - 1) + 4
+
+
+def _needed(cell: str) -> int:
+    length = cell_len(cell)
+    return min(length, _FOLDED) if " " in cell else length
 
 
 def _with_short_ids(rows: list[list[str]]) -> list[list[str]]:

@@ -9,7 +9,7 @@ from periflow_cli.group import Group, Invocation, json_option, yes_option
 
 @click.group("session", cls=Group)
 def group() -> None:
-    """Logins: each machine and each `pf login` has its own."""
+    """Logins: each machine has its own, and `pf login` there replaces it."""
 
 
 @group.command("list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ForeignKey, Index, Select, String, or_, select
+from sqlalchemy import ForeignKey, Index, Select, String, func, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, lock, new_id, utcnow
@@ -48,6 +48,12 @@ class Membership(Base):
 def organization_named(session: Session, name: str) -> Organization | None:
     """The organization of this name."""
     return session.scalars(select(Organization).where(Organization.name == name)).first()
+
+
+def organization_like(session: Session, name: str) -> Organization | None:
+    """The organization whose name differs from this one by case at most."""
+    query = select(Organization).where(func.lower(Organization.name) == name.lower())
+    return session.scalars(query).first()
 
 
 MemberRow = tuple[Membership, User]
