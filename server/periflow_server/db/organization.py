@@ -104,6 +104,11 @@ def member_named(session: Session, organization_id: str, name: str) -> MemberRow
     return (row[0], row[1]) if row else None
 
 
+def member_names(session: Session, organization_id: str) -> set[str]:
+    """The usernames of everybody in the organization."""
+    return {row[1].username for row in session.execute(_members(organization_id))}
+
+
 def owners_of(session: Session, organization_id: str) -> list[User]:
     """The owners of the organization."""
     query = _members(organization_id).where(Membership.role == "owner").order_by(User.username)
