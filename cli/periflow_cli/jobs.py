@@ -53,6 +53,25 @@ def find_job(connection: Connection, reference: str) -> JobDetail:
         return client.job(project.id, reference)
 
 
+def require_unended(jobs: Sequence[Job]) -> None:
+    """See that all of several jobs can still be stopped, before any is.
+
+    Raises:
+        ConflictError: one has ended.
+    """
+    from periflow_sdk.api.models import TERMINAL_STATUSES
+    from periflow_sdk.errors import ConflictError
+
+    for job in jobs:
+        if job.status in TERMINAL_STATUSES:
+            others = " None was stopped." if len(jobs) > 1 else ""
+            raise ConflictError(
+                f"Job {job.number} has ended already: {job.status}.{others}",
+                code="job_finished",
+                hint=f"Run `pf job view {job.number}`.",
+            )
+
+
 def list_row(job: Job, *, relative: bool) -> tuple[str, ...]:
     """A line of `pf job list`; ``relative`` says "3 mins ago" instead of a date."""
     return (
