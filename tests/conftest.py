@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -18,9 +19,11 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from cloud import azure_url, endpoint, google, s3_url  # noqa: F401
-from nursery import ForkedServer, nursery
+from cloud import azure_url, endpoint, s3_url  # noqa: F401
+from google_store import google  # noqa: F401
+from nursery import Forked, nursery
 from postgresql_cluster import PostgresqlCluster, programs
 
 from periflow_sdk.api import models as m
@@ -36,6 +39,9 @@ for _name in [name for name in os.environ if name.startswith("PERIFLOW_")]:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Without a client of its own every request of httpx reads the authorities' certificates first.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 _numbers = itertools.count(1)
 
@@ -100,7 +106,7 @@ class ServerProcess:
         self.variables = dict(variables or {})
         self.is_embedded = is_embedded
         self.url = ""
-        self.process: subprocess.Popen[bytes] | ForkedServer | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self._clients: list[Client] = []
 
     @property
@@ -118,30 +124,41 @@ class ServerProcess:
         """Start it and wait until it answers."""
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.home / "server-output.log").open("ab") as log:
-            self.process = self._process(log.fileno())
+            self.process = self.run(*self.words(), output=log.fileno())
         wait_until(self._is_up, START_SECONDS, self._failure)
 
-    def _process(self, log: int) -> subprocess.Popen[bytes] | ForkedServer:
+    def run(self, *words: str, output: int) -> subprocess.Popen[bytes] | Forked:
+        """Run a command line of ``pf-server`` with the variables of this server.
+
+        Args:
+            output: Descriptor of what it prints to.
+        """
         variables = {
             **os.environ,
             "PERIFLOW_HOME": str(self.home),
             "PERIFLOW_SERVER_DATA_DIR": str(self.data_dir),
             **self.variables,
         }
-        if not self.by_command and (parent := nursery()):
-            return parent.fork(self.command()[3:], variables, log)
+        if not self.by_command and (parent := nursery("periflow_server")):
+            with Path(os.devnull).open() as nothing:
+                streams = nothing.fileno(), output, output
+                return parent.fork(words, variables, Path.cwd(), *streams)
         return subprocess.Popen(
-            self.command(),
+            [sys.executable, "-m", "periflow_server", *words],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             env=variables,
             start_new_session=True,
         )
 
-    def command(self) -> list[str]:
+    def words(self) -> list[str]:
+        """The words of the command line that serves."""
         options = ["--embedded", "--home", str(self.home)] if self.is_embedded else ["--port", "0"]
-        return [sys.executable, "-m", "periflow_server", "serve", *options]
+        return ["serve", *options]
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "periflow_server", *self.words()]
 
     def stop(self) -> int:
         """End it as `pf server stop` does; the exit code."""

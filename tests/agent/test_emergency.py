@@ -84,7 +84,7 @@ def test_upload_of_the_save_gives_way_to_nobody(begin, client, until):
 
     until(lambda: nicenesses() == [19], job.story)
     client.preempt_job(client.project, job.job.number)
-    until(lambda: nicenesses() == [0], job.story)
+    until(lambda: nicenesses() == [supervisor.nice()], job.story)
     assert only_attempt(job).status == "preempted"
     assert emergency_steps(job) == saved_steps(job.log)
 
