@@ -18,7 +18,7 @@ from periflow_cli.section import Fields, Files
 from periflow_cli.terminal import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import OverflowMethod, RenderableType
 
     from periflow_cli.section import Section
 
@@ -65,7 +65,10 @@ def table(
     grid = Table(box=box.SIMPLE, title=title or None, title_justify="left", title_style="bold")
     for number, name in enumerate(names):
         longest = max((cell_len(row[number]) for row in cells), default=0)
-        grid.add_column(name, overflow="fold", no_wrap=longest <= _NEVER_FOLDED)
+        is_whole = longest <= _NEVER_FOLDED
+        # What does not fit even so is seen to be cut.
+        overflow: OverflowMethod = "ellipsis" if is_whole else "fold"
+        grid.add_column(name, overflow=overflow, no_wrap=is_whole)
     for row in cells:
         grid.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))
     return grid

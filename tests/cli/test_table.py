@@ -48,6 +48,11 @@ def test_long_messages_fold_inside_their_column(monkeypatch) -> None:
     assert "success" in "\n".join(lines)
 
 
+def test_what_is_cut_is_seen_to_be_cut(monkeypatch) -> None:
+    text = "\n".join(_drawn(monkeypatch, 24))
+    assert "…" in text and "success" not in text
+
+
 def test_column_of_sentences_folds_before_others_go(monkeypatch) -> None:
     text = "\n".join(
         _drawn(monkeypatch, 80, "The agent is up; it fetches the workspace and the data.")

@@ -35,7 +35,9 @@ def list_sessions(invocation: Invocation, /, as_json: bool) -> None:
         )
         for each in logins
     ]
-    output.table(("", "ID", "Client", "Address", "Since", "Renewed"), rows, spare=("Since",))
+    output.table(
+        ("", "ID", "Client", "Address", "Since", "Renewed"), rows, spare=("Since", "Address")
+    )
     output.hint("pf session end ID, or pf logout --all")
 
 
