@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from urllib.parse import quote
 from periflow_sdk.data.dataset import Dataset
 from periflow_sdk.data.source import DataFile, FolderSource
 from periflow_sdk.environment import DataEnvironment, data_environment
-from periflow_sdk.errors import UsageError
+from periflow_sdk.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from periflow_sdk.api.client import ApiClient
@@ -108,12 +109,23 @@ def _open_with_login(name: str, environment: DataEnvironment) -> Dataset:
     connection = login_connection(environment)
     with connection() as client:
         project = current_project(client, connection, environment)
-        found = client.dataset(project, name)
+        found = _found(client, project, name)
     if found.snapshot_id is not None:
         source = managed_source(connection, found.name, project, found.snapshot_id)
     else:
         source = _signed(connection, project, found)
     return Dataset(found.name, source, found.version)
+
+
+def _found(client: ApiClient, project: str, name: str) -> FoundDataset:
+    try:
+        return client.dataset(project, name)
+    except NotFoundError as error:
+        near = get_close_matches(name, [each.name for each in client.datasets(project)], cutoff=0.5)
+        if not near:
+            raise
+        hint = f"Did you mean {', '.join(near)}? `pf dataset list` lists them all."
+        raise NotFoundError(error.message, code=error.code, hint=hint) from None
 
 
 def _signed(connection: LoginConnection, project: str, found: FoundDataset) -> Source:

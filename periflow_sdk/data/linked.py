@@ -222,6 +222,7 @@ class _Tree:
         self._part = target.with_name(f".{target.name}.part")
 
     def fill(self) -> None:
+        self._part.mkdir(parents=True, exist_ok=True)
         for folder in sorted({posixpath.dirname(file.path) for file in self._files}):
             try:
                 (self._part / folder).mkdir(parents=True, exist_ok=True)

@@ -139,7 +139,7 @@ def test_changed_object_is_refused_and_read_anew_at_the_next_open(
     assert (newest / "y").samefile(root / "y") and (root / "y").samefile(kept)
 
 
-def test_wrong_key_and_missing_bucket_are_told_in_a_line(
+def test_wrong_key_and_missing_bucket_are_told_in_a_line_and_an_empty_folder_is_one(
     s3_url: str, bucket: str, tmp_path: Path
 ) -> None:
     link = linked("s3", bucket, s3_url, "")
@@ -147,6 +147,8 @@ def test_wrong_key_and_missing_bucket_are_told_in_a_line(
         _ = opened(link, S3_SECRETS, tmp_path).files
     assert f"{bucket} cannot be read (NoSuchBucket)" in missing.value.message
     fill_s3(s3_url, bucket, {"x": b"old"})
+    nothing = opened(linked("s3", bucket, s3_url, "no-such-folder/"), S3_SECRETS, tmp_path)
+    assert list(nothing.files) == list(nothing.path.iterdir()) == []
     with pytest.raises(pf.PeriFlowError) as wrong:
         _ = opened(link, S3_SECRETS | {"aws_secret_access_key": "wrong"}, tmp_path).files
     assert wrong.value.code == "bucket_refused" and "wrong" not in wrong.value.message

@@ -57,7 +57,8 @@ def list_metrics(invocation: Invocation, /, job: str, as_json: bool) -> None:
         )
         for each in names
     ]
-    output.table(("Name", "Kind", "Ranks", "Points", "Last step", "Last value"), rows)
+    columns = ("Name", "Kind", "Ranks", "Points", "Last step", "Last value")
+    output.table(columns, rows, spare=("Kind", "Points"))
     if names:
         output.hint(f"pf job metrics plot {number}")
     else:
