@@ -124,7 +124,9 @@ def require_own(access: ProjectAccess, owner_id: str, anyones: Action) -> None:
 def project_not_found() -> NotFoundError:
     """The answer to everybody outside."""
     return NotFoundError(
-        "There is no such project.", code="project_not_found", hint="Run `pf project list`."
+        "There is no such project, or you are not in it (any more).",
+        code="project_not_found",
+        hint="`pf org list` and `pf project list` show where you are; `pf project switch NAME`.",
     )
 
 

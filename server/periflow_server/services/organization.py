@@ -50,7 +50,7 @@ def member_access(
         raise NotFoundError(
             "There is no such organization.",
             code="organization_not_found",
-            hint="Run `pf org list`.",
+            hint="`pf org list` shows those you are in; then `pf org switch NAME`.",
         )
     organization, role = row[0], Role(row[1])
     if not is_allowed(role, action):
