@@ -126,6 +126,18 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def limit_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``-l/--limit`` as the parameter ``limit``."""
+    return click.option(
+        "-l",
+        "--limit",
+        type=click.IntRange(1),
+        default=20,
+        show_default=True,
+        help="At most so many.",
+    )(function)
+
+
 def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``-y/--yes`` (and the older ``-f/--force``) as the parameter ``yes``."""
     return click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask.")(

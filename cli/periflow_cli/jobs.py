@@ -114,7 +114,7 @@ def show_job(output: Output, job: JobDetail) -> None:
     shown = checkpoints[:_LONGEST] if output.boxes else checkpoints
     output.table(CHECKPOINT_COLUMNS, shown, "Checkpoints", spare=CHECKPOINT_SPARE_COLUMNS)
     if len(shown) < len(checkpoints):
-        output.note(f"Older ones: pf checkpoint list --job {job.number}")
+        output.note(f"Older ones: pf checkpoint list --job {job.number} --all")
     if job.status == "failed" and job.log_tail:
         output.line()
         output.sections(Lines("Last lines of the log", job.log_tail))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -44,6 +45,11 @@ def test_list_and_view_have_the_promised_keys(settled, checkpoints) -> None:
     for each in checkpoints:
         assert {"id", "job", "step", "save_type", "status", "size", "created_at"} <= set(each)
         assert (each["save_type"], each["status"]) == ("NORMAL", "ready")
+    newest = settled.run("checkpoint", "list", "-l", "1", "--json")
+    assert [each["step"] for each in json.loads(newest.stdout)] == [2]
+    assert "older ones" in newest.stderr and "--all" in newest.stderr
+    whole = settled.run("checkpoint", "list", "-l", "1", "--all", "--json")
+    assert json.loads(whole.stdout) == checkpoints and "older ones" not in whole.stderr
     view = settled.json("checkpoint", "view", checkpoints[0]["id"][:10])
     assert {file["path"] for file in view["files"]} == {"weights.bin", "sub/empty"}
     assert "weights.bin (2.0 MB)" in settled.pf("checkpoint", "view", "latest")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from periflow_cli.group import Group, Invocation, json_option
+from periflow_cli.group import Group, Invocation, json_option, limit_option
 
 if TYPE_CHECKING:
     from periflow_cli.output import Output
@@ -24,9 +24,13 @@ def group() -> None:
 
 @group.command("list")
 @click.option("--job", metavar="JOB", help="Of one job only: number, name, id or latest.")
+@limit_option
+@click.option("--all", "whole", is_flag=True, help="Every one, however many there are.")
 @json_option
 @click.pass_obj
-def list_checkpoints(invocation: Invocation, /, job: str | None, as_json: bool) -> None:
+def list_checkpoints(
+    invocation: Invocation, /, job: str | None, limit: int, whole: bool, as_json: bool
+) -> None:
     """List checkpoints, newest first."""
     from periflow_cli.jobs import (
         CHECKPOINT_COLUMNS,
@@ -38,12 +42,17 @@ def list_checkpoints(invocation: Invocation, /, job: str | None, as_json: bool) 
     output = invocation.output
     connection = invocation.connect()
     number = find_job(connection, job).number if job is not None else None
-    checkpoints = connection.client.checkpoints(connection.project.id, job=number)
+    found = connection.client.checkpoints(
+        connection.project.id, job=number, limit=None if whole else limit + 1
+    )
+    checkpoints = found if whole else found[:limit]
     if as_json:
         output.json(checkpoints)
     else:
         rows = [checkpoint_row(each) for each in checkpoints]
         output.table(CHECKPOINT_COLUMNS, rows, spare=CHECKPOINT_SPARE_COLUMNS)
+    if len(checkpoints) < len(found):
+        output.note(f"There are older ones; --limit N shows more than {limit}, --all every one.")
     output.hint("pf checkpoint download ID" if checkpoints else "pf job list")
 
 

@@ -9,10 +9,14 @@ from periflow_sdk.api.calls.transport import Transport, path_segment
 class CheckpointCalls(Transport):
     """Checkpoints; ``project`` is an id."""
 
-    def checkpoints(self, project: str, *, job: int | str | None = None) -> list[m.Checkpoint]:
+    def checkpoints(
+        self, project: str, *, job: int | str | None = None, limit: int | None = None
+    ) -> list[m.Checkpoint]:
         """Newest first; of one job (number, name or ``latest``) or of the project."""
         params = {"job": job} if job is not None else None
-        return self._list(f"projects/{project}/checkpoints", m.Checkpoint, params=params)
+        return self._list(
+            f"projects/{project}/checkpoints", m.Checkpoint, params=params, limit=limit
+        )
 
     def checkpoint(self, project: str, checkpoint: str) -> m.Checkpoint:
         """By id, unique id prefix or ``latest``."""
