@@ -22,6 +22,23 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def moment_of(text: str, option: str) -> datetime:
+    """The moment of an option: ISO 8601, in this machine's time zone unless it names one.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from periflow_sdk.errors import UsageError
+
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{option}: {text!r} is no time.",
+            hint=f"{option} 2030-01-31, or {option} 2030-01-31T12:00:00",
+        ) from None
+
+
 def ago(moment: datetime, now: datetime | None = None) -> str:
     """``3 mins ago``."""
     seconds = max(0.0, ((now or datetime.now(UTC)) - moment).total_seconds())

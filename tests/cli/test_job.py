@@ -65,6 +65,17 @@ def test_list_has_the_columns_of_the_original(settled, trained: int) -> None:
     assert isinstance(settled.json("job", "list"), list)
 
 
+def test_list_takes_the_filters_of_the_original(settled, trained: int) -> None:
+    fits = ("--status", "success", "--job-name", "train", "--vm", "local-cpu", "--mine")
+    times = ("--since", "2022-07-01T12:00:00", "--until", "2100-01-01")
+    jobs = settled.json("job", "list", "-a", *fits, *times, "-l", "1")
+    assert [job["name"] for job in jobs] == ["train"]
+    assert settled.json("job", "list", "--until", "2022-07-01T12:00:00") == []
+    refused = settled.run("job", "list", "--since", "yesterday")
+    assert refused.returncode == 2
+    assert "--since: 'yesterday' is no time" in refused.stderr
+
+
 def test_log_gives_the_last_lines_and_one_document(settled, trained: int) -> None:
     assert settled.pf("job", "log", trained, "-n", "2").splitlines() == ["step 19", "step 20"]
     lines = settled.json("job", "log", trained)

@@ -102,15 +102,19 @@ def test_people_outside_are_answered_alike_whether_they_exist_or_not(
 def test_removed_member_is_outside_from_the_next_request_on(server: ServerProcess) -> None:
     owner = server.client()
     member = join_project(server, owner, "developer")
-    assert member.jobs(owner.project) == []
+    run = m.AttachedJobCreate(run_id=uuid4().hex, name="run", command="train", hostname="here")
+    owner.attach_job(owner.project, run)
+    assert len(member.jobs(owner.project)) == 1
+    assert member.jobs(owner.project, where=m.JobFilter(mine=True)) == []
     owner.remove_organization_member(owner.organization, member.username)
     for attempt in (
         lambda: member.jobs(owner.project),
         lambda: member.projects(owner.organization),
         lambda: member.organization_members(owner.organization),
     ):
-        with pytest.raises(NotFoundError):
+        with pytest.raises(NotFoundError) as refused:
             attempt()
+        assert "pf org list" in (refused.value.hint or "")
     assert member.organizations() == []
 
 

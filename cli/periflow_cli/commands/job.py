@@ -9,7 +9,13 @@ from periflow_cli.commands.job_metric import group as metrics
 from periflow_cli.commands.job_run import run_job
 from periflow_cli.commands.job_sync import sync_job
 from periflow_cli.commands.job_template import group as template
-from periflow_cli.group import Group, Invocation, json_option, yes_option
+from periflow_cli.group import Group, Invocation, json_option, limit_option, yes_option
+
+_STATUSES = (
+    *("waiting", "allocating", "preparing", "running", "stopping"),
+    *("success", "failed", "stopped"),
+)
+_TIME = "2030-01-31, or 2030-01-31T12:00:00; local, unless it says otherwise."
 
 
 @click.group("job", cls=Group)
@@ -25,23 +31,67 @@ group.add_command(run_job)
 
 @group.command("list")
 @click.option(
-    "-l", "--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many."
+    "--status",
+    "statuses",
+    type=click.Choice(_STATUSES),
+    multiple=True,
+    metavar="STATUS",
+    help=f"Only those that are so: {', '.join(_STATUSES)}. Can be given several times.",
 )
+@click.option("--since", metavar="TIME", help=f"Only those created at or after this. {_TIME}")
+@click.option("--until", metavar="TIME", help="Only those created at or before this.")
+@click.option("--job-name", "name", metavar="NAME", help="Only those of this name.")
+@click.option("--vm", metavar="VM", help="Only those on this VM type.")
+@click.option(
+    "-a/-m",
+    "--all/--mine",
+    "everybodys",
+    default=True,
+    help="Everybody's jobs, which is the default, or only your own.",
+)
+@limit_option
 @json_option
 @click.pass_obj
-def list_jobs(invocation: Invocation, /, limit: int, as_json: bool) -> None:
+def list_jobs(
+    invocation: Invocation,
+    /,
+    statuses: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    name: str | None,
+    vm: str | None,
+    everybodys: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List the jobs of the project, newest first."""
     from periflow_cli.jobs import LIST_COLUMNS, SPARE_COLUMNS, list_row
+    from periflow_cli.moment import moment_of
+    from periflow_sdk.api.models import JobFilter
 
     output = invocation.output
+    fields = {
+        "status": list(statuses),
+        "since": since and moment_of(since, "--since"),
+        "until": until and moment_of(until, "--until"),
+        "name": name,
+        "vm": vm,
+        "mine": not everybodys,
+    }
+    where = JobFilter.model_validate(fields)
     connection = invocation.connect()
-    jobs = connection.client.jobs(connection.project.id, limit=limit)
+    jobs = connection.client.jobs(connection.project.id, limit=limit + 1, where=where)
+    jobs, more = jobs[:limit], jobs[limit:]
     if as_json:
         output.json(jobs)
-        return
-    rows = [list_row(each, relative=output.boxes) for each in jobs]
-    output.table(LIST_COLUMNS, rows, spare=SPARE_COLUMNS)
-    output.hint(f"pf job view {jobs[0].number}" if jobs else "pf job run -f FILE -d DIR")
+    else:
+        rows = [list_row(each, relative=output.boxes) for each in jobs]
+        output.table(LIST_COLUMNS, rows, spare=SPARE_COLUMNS)
+    if more:
+        output.note(f"There are older ones; --limit N shows more than {limit}.")
+    if not as_json:
+        hint = "pf job list" if where != JobFilter() else "pf job run -f FILE -d DIR"
+        output.hint(f"pf job view {jobs[0].number}" if jobs else hint)
 
 
 @group.command("view")

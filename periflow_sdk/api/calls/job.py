@@ -26,9 +26,12 @@ class JobCalls(Transport):
         path = f"projects/{project}/jobs/{path_segment(number)}/sync"
         return self._post(path, m.AttachedJob, body)
 
-    def jobs(self, project: str, *, limit: int | None = None) -> list[m.Job]:
-        """Newest first."""
-        return self._list(f"projects/{project}/jobs", m.Job, limit=limit)
+    def jobs(
+        self, project: str, *, limit: int | None = None, where: m.JobFilter | None = None
+    ) -> list[m.Job]:
+        """Newest first; all, or those that fit."""
+        params = where.model_dump(mode="json", exclude_defaults=True) if where else None
+        return self._list(f"projects/{project}/jobs", m.Job, params=params, limit=limit)
 
     def job(self, project: str, number: int | str) -> m.JobDetail:
         """By number, name, id, unique id prefix or ``latest``."""

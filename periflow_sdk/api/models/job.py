@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.api.models.checkpoint import Checkpoint
@@ -121,6 +121,31 @@ class Job(Wire):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is no time of any job") from None
+
+
+_Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class JobFilter(Wire):
+    """Which jobs a list has: those that fit everything that is given.
+
+    ``status``: any of these. ``since`` and ``until`` bound when the job was created. ``mine``:
+    created by the caller.
+    """
+
+    status: list[JobStatus] = []
+    since: _Moment | None = None
+    until: _Moment | None = None
+    name: Annotated[str, StringConstraints(max_length=128)] | None = None
+    vm: Annotated[str, StringConstraints(max_length=128)] | None = None
+    mine: bool = False
 
 
 class PreemptRequest(Body):

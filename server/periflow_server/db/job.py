@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Select, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
+from periflow_sdk.api.models import JobFilter
 from periflow_server.db.base import Base, UtcDateTime, claim, new_id, utcnow
 from periflow_server.db.project import Project
 from periflow_server.db.user import User
@@ -79,14 +80,37 @@ def next_number(session: Session, project_id: str) -> int:
     return (session.scalar(query) or 0) + 1
 
 
-def jobs_of(session: Session, project_id: str, *, before: int | None, limit: int) -> list[JobRow]:
-    """The project's jobs with numbers smaller than ``before``, newest first.
+def jobs_of(
+    session: Session,
+    project_id: str,
+    user_id: str,
+    chosen: JobFilter,
+    *,
+    before: int | None,
+    limit: int,
+) -> list[JobRow]:
+    """The project's jobs that fit, with numbers smaller than ``before``, newest first.
 
     They come without what a list does not show, which is most of each.
+
+    Args:
+        user_id: Whose jobs are ``mine``.
     """
     query = _with_creator(project_id).order_by(Job.number.desc()).limit(limit)
     if before is not None:
         query = query.where(Job.number < before)
+    if chosen.status:
+        query = query.where(Job.status.in_(chosen.status))
+    if chosen.since is not None:
+        query = query.where(Job.created_at >= chosen.since)
+    if chosen.until is not None:
+        query = query.where(Job.created_at <= chosen.until)
+    if chosen.name is not None:
+        query = query.where(Job.name == chosen.name)
+    if chosen.vm is not None:
+        query = query.where(Job.vm == chosen.vm)
+    if chosen.mine:
+        query = query.where(Job.created_by == user_id)
     return [(row[0], row[1]) for row in session.execute(query.options(*_UNLISTED))]
 
 

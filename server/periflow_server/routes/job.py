@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.db.base import Session
@@ -64,16 +64,23 @@ def sync_job(
         return attached.sync(session, service.find(session, access.project_id, job), body)
 
 
+async def _chosen(where: Annotated[m.JobFilter, Query()]) -> m.JobFilter:
+    return where
+
+
 @router.get("")
 def list_jobs(
     access: Annotated[ProjectAccess, project_access(Action.JOB_READ)],
     database: Db,
+    chosen: Annotated[m.JobFilter, Depends(_chosen)],
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> Page[m.Job]:
-    """The project's jobs, newest first."""
+    """The project's jobs that fit, newest first."""
     with database.read() as session:
-        items, following = service.list_jobs(session, access.project_id, cursor=cursor, limit=limit)
+        items, following = service.list_jobs(
+            session, access.project_id, access.user_id, chosen, cursor=cursor, limit=limit
+        )
     return Page(items=items, next_cursor=following)
 
 

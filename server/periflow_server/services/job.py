@@ -148,13 +148,19 @@ def _only(rows: list[JobRow], text: str, why: str | None = None) -> JobRow:
 
 
 def list_jobs(
-    session: Session, project_id: str, *, cursor: str | None, limit: int
+    session: Session,
+    project_id: str,
+    user_id: str,
+    chosen: m.JobFilter,
+    *,
+    cursor: str | None,
+    limit: int,
 ) -> tuple[list[m.Job], str | None]:
-    """A page of the project's jobs, newest first, and the cursor of the next one."""
+    """A page of the project's jobs that fit, newest first, and the cursor of the next one."""
     if cursor is not None and not cursor.isdigit():
         raise InvalidRequestError("This cursor is not one of this list.")
     before = int(cursor) if cursor else None
-    rows = db.jobs_of(session, project_id, before=before, limit=limit + 1)
+    rows = db.jobs_of(session, project_id, user_id, chosen, before=before, limit=limit + 1)
     following = str(rows[limit - 1][0].number) if len(rows) > limit else None
     return [present(row) for row in rows[:limit]], following
 

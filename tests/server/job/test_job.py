@@ -151,6 +151,34 @@ def test_numbers_count_up_in_each_project_and_lists_are_newest_first(desk: Any) 
         other.job(desk.project, 1)
 
 
+def test_list_has_the_jobs_that_fit_on_every_page(desk: Any) -> None:
+    names = ("train", "other", "train", "train")
+    first, _, third, fourth = [desk.submit(name=name) for name in names]
+    desk.api.stop_job(desk.project, first.number)
+
+    def numbers(limit: int | None = None, **where: Any) -> list[int]:
+        chosen = m.JobFilter.model_validate(where)
+        return [job.number for job in desk.api.jobs(desk.project, limit=limit, where=chosen)]
+
+    assert numbers(name="train") == [4, 3, 1]
+    assert numbers(2, name="train") == [4, 3]
+    assert numbers(status=["stopping", "stopped"]) == [1]
+    assert numbers(status=["stopped", "stopping"], name="other") == []
+    assert numbers(vm="local-cpu", mine=True) == [4, 3, 2, 1]
+    assert numbers(vm="local-gpu") == []
+    assert numbers(since=third.created_at) == [4, 3]
+    assert numbers(since=third.created_at, until=third.created_at) == [3]
+    path, adder = f"projects/{desk.project}/jobs", "limit=1&name=train&until="
+    moment = fourth.created_at.isoformat().replace("+00:00", "Z")
+    page = desk.api._request("GET", f"{path}?{adder}{moment}").json()
+    assert [job["number"] for job in page["items"]] == [4]
+    page = desk.api._request("GET", f"{path}?{adder}{moment}&cursor={page['next_cursor']}").json()
+    assert [job["number"] for job in page["items"]] == [3]
+    for wrong in ("status=over", "since=2030-01-31T12:00", "since=0001-01-01T00:00:00%2B14:00"):
+        with pytest.raises(InvalidRequestError):
+            desk.api._request("GET", f"{path}?{wrong}")
+
+
 def test_pages_of_jobs_join_without_gap_or_repeat(desk: Any) -> None:
     for _ in range(5):
         desk.submit()
