@@ -49,6 +49,10 @@ def open_session(
         from ._attach import attach_run
 
         environment, mode = attach_run(is_demanded=bool(attach)), "attached"
+        if environment is not None and environment.rank == 0 and local_log_name is not None:
+            say(
+                f"this run is attached: {local_log_name} is not written; its metrics are the job's."
+            )
     if environment is None:
         return _open_local(total_steps, local_log_name)
     return _open_in_job(environment, total_steps, config_text, mode)

@@ -63,7 +63,7 @@ def init(
             None, -1 or infinity: not known.
         local_log_name: Outside a job, a file that takes one JSON object per metric() call
             (``{"step": 1, "time": 1700000000.123, "loss": 0.5}``; time in unix seconds). It is
-            appended to; rank R > 0 writes ``<name>.rank<R>``. Ignored in a job.
+            appended to; rank R > 0 writes ``<name>.rank<R>``. Ignored in a job or an attached run.
         config: Hyperparameters to show with the job: a mapping, or an object with attributes
             such as ``argparse.Namespace``. What JSON does not have is kept as text.
         attach: Outside a job, show the run as a job of the current project: True needs a login

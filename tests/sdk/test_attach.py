@@ -99,8 +99,8 @@ def test_in_a_job_attach_changes_nothing(job: Run) -> None:
 def test_a_run_with_its_server_away_is_kept_whole_and_waits_for_nobody(local: Run) -> None:
     log_in(local)
     code = (
-        "import time; began = time.monotonic()\n"
-        "import periflow_sdk as pf; pf.init(attach=True); print(time.monotonic() - began < 3)\n"
+        "import time; began = time.monotonic(); import periflow_sdk as pf\n"
+        "pf.init(attach=True, local_log_name='log.jsonl'); print(time.monotonic() - began < 3)\n"
         "for _ in range(3):\n"
         "    with pf.train_step(): pf.metric({'loss': 0.5})\n"
         "pf.finish()\n"
@@ -114,8 +114,9 @@ def test_a_run_with_its_server_away_is_kept_whole_and_waits_for_nobody(local: Ru
     lines = b"".join(path.read_bytes() for path in (folder / "run" / "rank-0").glob("*.jsonl"))
     kinds = [json.loads(line)["t"] for line in lines.splitlines()]
     assert kinds == ["header", "init", *["metric", "step"] * 3, "finish"]
-    assert done.stderr.count("\n") == 1
-    assert f"pf job sync {folder}" in done.stderr
+    unwritten, named = done.stderr.splitlines()
+    assert "log.jsonl is not written" in unwritten and not list(local.folder.rglob("log.jsonl"))
+    assert f"pf job sync {folder}" in named
 
 
 @pytest.mark.usefixtures("end_agents")
