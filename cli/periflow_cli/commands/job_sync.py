@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from periflow_cli.connection import Connection
     from periflow_sdk.agent.sync import Synced
+    from periflow_sdk.errors import PeriFlowError
 
 
 @click.command("sync", cls=Command)
@@ -27,11 +28,9 @@ def sync_job(invocation: Invocation, /, source: str, as_json: bool) -> None:
     """
     from pathlib import Path
 
-    from periflow_sdk.errors import UsageError
-
     path = Path(source).expanduser()
     if not path.exists():
-        raise UsageError(f"{source} does not exist.", hint="pf job sync DIR")
+        raise _no_folder(source)
     output = invocation.output
     done = _sync(invocation.connect(), path.resolve())
     if as_json:
@@ -48,6 +47,20 @@ def sync_job(invocation: Invocation, /, source: str, as_json: bool) -> None:
     else:
         output.line(_sentence(done))
     output.hint(f"pf job view {done.job.number}")
+
+
+def _no_folder(source: str) -> PeriFlowError:
+    from periflow_sdk.environment import home
+    from periflow_sdk.errors import UsageError
+
+    is_job = source.isdecimal() or source == "latest"
+    view = f"pf job view {source}" if is_job else "pf job view JOB"
+    return UsageError(
+        f"{source} does not exist: DIR is a folder or file on this machine"
+        f"{', not a job' if is_job else ''}.",
+        hint=f"What a job has left is named by `{view}` and its log; attached runs are in "
+        f"{home() / 'attached'}.",
+    )
 
 
 def _sync(connection: Connection, path: Path) -> Synced:
