@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -158,10 +158,17 @@ def plot_metrics(
     output.hint(f"pf job metrics show {number} --name {chosen[0].name}")
 
 
+class _Form(click.Choice[str]):
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        if value == "tensorboard":
+            self.fail("event files are a folder: use --tensorboard DIR instead.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @group.command("export")
 @click.argument("job")
 @click.option("--name", "names", multiple=True, metavar="NAME", help="Of these; default: all.")
-@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), help="[default: csv]")
+@click.option("--format", "form", type=_Form(["csv", "jsonl"]), help="[default: csv]")
 @click.option("-o", "--output", "path", metavar="FILE", help="Write here; default: print.")
 @click.option("--tensorboard", "folder", metavar="DIR", help="Write event files below this folder.")
 @click.option("--system", is_flag=True, help="Also what was measured of the machines.")
