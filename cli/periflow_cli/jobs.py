@@ -198,6 +198,8 @@ def _durability(job: JobDetail) -> list[tuple[str, str]]:
 def _steps(job: Job) -> str:
     if job.step is None or not job.total_steps:
         return progress(job.step, job.total_steps)
+    if job.step > job.total_steps:
+        return f"step {job.step} (more than the {job.total_steps} announced)"
     return f"{progress(job.step, job.total_steps)} (step {job.step} of {job.total_steps})"
 
 

@@ -61,7 +61,7 @@ def duration(start: datetime | None, end: datetime | None, now: datetime | None 
 
 
 def progress(step: int | None, total: int | None) -> str:
-    """``12.34%``; the bare step when the total is unknown."""
+    """``12.34%``; the bare step when the total is unknown or was too small."""
     if step is None:
         return "-"
-    return f"{100 * step / total:.2f}%" if total else f"step {step}"
+    return f"{100 * step / total:.2f}%" if total and step <= total else f"step {step}"

@@ -122,6 +122,8 @@ def test_metrics_are_exported_for_other_programs(settled, trained: int) -> None:
     assert [json.loads(line) for line in lines] == settled.json(*export, "--name", "phase")
     assert settled.pf(*export, "-o", "metrics.csv") == ""
     assert len((settled.folder / "metrics.csv").read_text().splitlines()) == 61
+    misnamed = settled.run(*export, "--format", "tensorboard")
+    assert misnamed.returncode == 2 and "--tensorboard DIR" in misnamed.stderr
     lost = settled.run(*export, "-o", "nowhere/metrics.csv")
     assert (lost.returncode, lost.stderr) == (2, "Error: There is no folder nowhere.\n")
     for _ in range(2):  # the second time takes the place of the first
@@ -358,6 +360,13 @@ def test_unknown_job_names_the_command_that_lists_them(settled, words) -> None:
     done = settled.run("job", *words)
     assert (done.returncode, done.stdout) == (3, "")
     assert "pf job list" in done.stderr
+
+
+def test_sync_of_a_job_number_says_what_it_wants(settled) -> None:
+    done = settled.run("job", "sync", "11")
+    assert done.returncode == 2
+    assert "DIR is a folder or file on this machine, not a job" in done.stderr
+    assert "pf job view 11" in done.stderr and str(settled.home / "attached") in done.stderr
 
 
 def test_unknown_checkpoint_names_the_command_that_lists_them(settled) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from periflow_cli.jobs import show_job
+from periflow_cli.jobs import list_row, show_job
 from periflow_cli.output import Output
 from periflow_cli.render import table
 from periflow_sdk.api import models as m
@@ -71,6 +71,25 @@ def test_job_with_very_many_checkpoints_is_still_read_at_a_glance(monkeypatch, c
     assert "step 300 is ready. 299 were before it." in text
     assert "The command runs." in text and " 291 " in text and " 290 " not in text
     assert "pf checkpoint list --job 1" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("step", "total", "listed", "viewed"),
+    [
+        (3, 12, "25.00%", "25.00% (step 3 of 12)"),
+        (12, 12, "100.00%", "100.00% (step 12 of 12)"),
+        (400, 12, "step 400", "step 400 (more than the 12 announced)"),
+        (400, None, "step 400", "step 400"),
+        (None, 12, "-", "-"),
+    ],
+)
+def test_progress_is_never_more_than_all(
+    capsys, step: int | None, total: int | None, listed: str, viewed: str
+) -> None:
+    job = _job_with_checkpoints(0).model_copy(update={"step": step, "total_steps": total})
+    assert list_row(job, relative=False)[-1] == listed
+    show_job(Output(), job)
+    assert f"Progress\t{viewed}\n" in capsys.readouterr().out
 
 
 def _job_with_checkpoints(count: int) -> m.JobDetail:
