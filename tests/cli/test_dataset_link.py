@@ -126,6 +126,7 @@ def test_what_is_wrong_is_one_line_with_the_way_out(linker: Shell, buckets: str)
         (("-s", "s3", "-s", buckets, "-i", "s3"), 2, f"-c s3 -s {buckets}"),
         (("-s", "s3", "-i", "s3"), 2, "-c s3 -s BUCKET"),
         (("-c", "s3", "-i", "s3"), 2, "-s BUCKET"),
+        ((), 2, "Missing: -c s3|azure-blob|gcs, -s BUCKET, -i CREDENTIAL."),
         (("-c", "fai", "-s", buckets, "-i", "s3"), 2, "azure-blob"),
         (("-c", "s3", "-s", "bad/name", "-i", "s3"), 2, "is not a storage name"),
     ):
@@ -136,6 +137,8 @@ def test_what_is_wrong_is_one_line_with_the_way_out(linker: Shell, buckets: str)
     words = ("-n", "early", "-c", "s3", "-s", buckets, "-p", "no/such/", "-i", "s3")
     done = linker.run("dataset", "create", *words)
     assert f"{buckets} has no files below no/such/ now" in done.stderr and done.returncode == 0
+    done = linker.run("dataset", "create", *words)
+    assert done.returncode == 5 and "Hint: Choose another name.\n" in done.stderr
 
 
 def test_dataset_gets_metadata_another_name_and_another_key(

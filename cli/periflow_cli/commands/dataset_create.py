@@ -11,8 +11,8 @@ _CLOUDS = ("s3", "azure-blob", "gcs")
 
 
 @click.command("create", cls=Command)
-@click.option("-n", "--name", required=True, metavar="NAME", help="Name of the dataset.")
-@click.option("-c", "--cloud", type=click.Choice(_CLOUDS), help="Where the bucket is.")
+@click.option("-n", "--name", metavar="NAME", help="Name of the dataset.  [required]")
+@click.option("-c", "--cloud", type=click.Choice(_CLOUDS), help="Where the bucket is.  [required]")
 @click.option(
     "-r", "--region", metavar="REGION", help="Region of the bucket (default: the credential's)."
 )
@@ -22,7 +22,7 @@ _CLOUDS = ("s3", "azure-blob", "gcs")
     "storage_names",
     multiple=True,
     metavar="BUCKET",
-    help="Name of the bucket or container.",
+    help="Name of the bucket or container.  [required]",
 )
 @click.option(
     "-p",
@@ -37,9 +37,8 @@ _CLOUDS = ("s3", "azure-blob", "gcs")
     "-i",
     "--credential-id",
     "credential",
-    required=True,
     metavar="CREDENTIAL",
-    help="The credential that opens it: id or name.",
+    help="The credential that opens it: id or name.  [required]",
 )
 @click.option("--endpoint-url", metavar="URL", help="A service that is not the cloud's own.")
 @metadata_option
@@ -49,12 +48,12 @@ _CLOUDS = ("s3", "azure-blob", "gcs")
 def create_dataset(
     invocation: Invocation,
     /,
-    name: str,
+    name: str | None,
     cloud: str | None,
     region: str | None,
     storage_names: tuple[str, ...],
     prefix: str,
-    credential: str,
+    credential: str | None,
     endpoint_url: str | None,
     metadata_file: str | None,
     dry_run: bool,
@@ -67,10 +66,11 @@ def create_dataset(
     from periflow_sdk.api.models import DatasetCreate, DatasetFile, DatasetLinkCreate
 
     output = invocation.output
+    name, storage_name = _required(name, cloud, storage_names, credential)
     fields = {
         "cloud": cloud,
         "region": region,
-        "storage_name": _storage_name(cloud, storage_names),
+        "storage_name": storage_name,
         "prefix": prefix,
         "endpoint_url": endpoint_url,
         "credential_id": credential,
@@ -104,26 +104,34 @@ def create_dataset(
     output.hint(f"pf dataset view {dataset.name}")
 
 
-def _storage_name(cloud: str | None, names: tuple[str, ...]) -> str:
-    """The bucket, once it is clear which option was meant for what.
+def _required(
+    name: str | None, cloud: str | None, storage_names: tuple[str, ...], credential: str | None
+) -> tuple[str, str]:
+    """The name of the dataset and of the bucket, once nothing is missing.
 
     Raises:
-        UsageError: -c is missing, or -s was given for it.
+        UsageError: options are missing (all are named), or -s was given for -c.
     """
     from periflow_sdk.errors import UsageError
 
-    clouds = [name for name in names if name in _CLOUDS]
-    if len(names) == 2 and clouds and cloud is None:
-        bucket = names[1] if names[0] == clouds[0] else names[0]
+    clouds = [each for each in storage_names if each in _CLOUDS] if cloud is None else []
+    if len(storage_names) == 2 and clouds:
+        first, second = storage_names
+        bucket = second if first == clouds[0] else first
         raise UsageError(
             "-s was given twice: the kind of cloud is -c, and -s is the name of the bucket.",
             hint=f"Give -c {clouds[0]} -s {bucket}",
         )
-    if len(names) > 1:
+    if len(storage_names) > 1:
         raise UsageError("A dataset is linked to one bucket: give -s BUCKET once.")
-    if cloud is None:
-        hint = f"Give -c {clouds[0]} -s BUCKET" if clouds else f"Give -c {'|'.join(_CLOUDS)}"
-        raise UsageError("The kind of cloud is missing: -c CLOUD.", hint=hint)
-    if not names:
-        raise UsageError("The bucket is missing: -s BUCKET.")
-    return names[0]
+    given = {
+        "-n NAME": name,
+        f"-c {'|'.join(_CLOUDS)}": cloud,
+        "-s BUCKET": storage_names,
+        "-i CREDENTIAL": credential,
+    }
+    missing = [option for option, value in given.items() if not value]
+    if name and storage_names and not missing:
+        return name, storage_names[0]
+    hint = f"Give -c {clouds[0]} -s BUCKET" if clouds else "pf dataset create --help"
+    raise UsageError(f"Missing: {', '.join(missing)}.", hint=hint)

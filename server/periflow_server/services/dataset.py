@@ -41,7 +41,8 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
         session.add(dataset)
     else:
         snapshot = hold_snapshot(session, access.project_id, str(body.snapshot_id))
-        _refuse_taken(session, access, body.name)
+        way_out = "Choose another name, or add --new-version to `pf dataset upload`."
+        _refuse_taken(session, access, body.name, way_out)
         session.add(dataset)
         session.flush()
         _add_version(session, access, dataset, snapshot, 1)
@@ -49,7 +50,9 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
     return dataset_named(session, access.project_id, dataset.id)
 
 
-def _refuse_taken(session: Session, access: ProjectAccess, name: str) -> None:
+def _refuse_taken(
+    session: Session, access: ProjectAccess, name: str, way_out: str = "Choose another name."
+) -> None:
     """Refuse a name that a dataset of the organization has.
 
     Raises:
@@ -59,7 +62,7 @@ def _refuse_taken(session: Session, access: ProjectAccess, name: str) -> None:
         raise ConflictError(
             f"A dataset named {name} exists already in this organization.",
             code="dataset_exists",
-            hint="Choose another name, or add --new-version to `pf dataset upload`.",
+            hint=way_out,
         )
 
 
