@@ -179,6 +179,8 @@ def test_new_version_sends_only_what_changed_and_the_old_one_stays(settled, cifa
     said = settled.pf(*words)
     assert said.startswith("Uploaded dataset grown version 2: 20.2 MB in 5 files in ")
     assert "20.0 MB of it was there already" in said
+    again = settled.pf(*words)
+    assert again == "No file has changed: dataset grown stays version 2, 20.2 MB in 5 files.\n"
     found = settled.json("dataset", "view", "grown")
     assert [each["version"] for each in found["versions"]] == [2, 1]
     assert len(found["files"]) == 5

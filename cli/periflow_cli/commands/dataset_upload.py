@@ -80,7 +80,7 @@ def upload_dataset(
             _show_shards(output, plan)
         return
     connection = invocation.connect()
-    _check_name(connection, name, new_version=new_version)
+    before = _check_name(connection, name, new_version=new_version)
     words = ["--new-version"] if new_version else []
     words += ["-f", metadata_file] if metadata_file is not None else []
     command = ["pf", "dataset", "upload", "-n", name, "-p", path, *words]
@@ -90,10 +90,12 @@ def upload_dataset(
         source = Path(path)
         snapshot, how = _send(connection, output, source, plan, command)
     dataset = _name(connection, name, snapshot, metadata, new_version=new_version)
+    size = amount(snapshot.size, snapshot.file_count)
     if as_json:
         output.json(dataset)
+    elif before and before.version == dataset.version:
+        output.line(f"No file has changed: dataset {name} stays version {before.version}, {size}.")
     else:
-        size = amount(snapshot.size, snapshot.file_count)
         version = f" version {dataset.version}" if new_version else ""
         output.line(f"Uploaded dataset {dataset.name}{version}: {size} {how}.")
     output.hint(f"pf dataset view {dataset.name}")
@@ -132,8 +134,13 @@ def _check_source(path: str) -> None:
         )
 
 
-def _check_name(connection: Connection, name: str, *, new_version: bool) -> None:
-    """Raise before anything is sent when the name does not fit what is to be done."""
+def _check_name(connection: Connection, name: str, *, new_version: bool) -> Dataset | None:
+    """The dataset that gets another version, None for a new one.
+
+    Raises:
+        NotFoundError: there is none that could get a version.
+        ConflictError: the name is taken, or that of a linked one.
+    """
     from periflow_cli.datasets import find_dataset
     from periflow_sdk.errors import ConflictError, NotFoundError
 
@@ -145,11 +152,11 @@ def _check_name(connection: Connection, name: str, *, new_version: bool) -> None
                 code="dataset_linked",
                 hint="Put the files into the bucket, or choose another name.",
             )
-        return
+        return dataset
     try:
         connection.client.dataset(connection.project.id, name)
     except NotFoundError:
-        return
+        return None
     raise ConflictError(
         f"There is a dataset {name} already.",
         code="dataset_exists",
