@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -18,10 +19,11 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cloud import azure_url, endpoint, s3_url  # noqa: F401
 from google_store import google  # noqa: F401
-from nursery import ForkedServer, nursery
+from nursery import Forked, nursery
 from postgresql_cluster import PostgresqlCluster, programs
 
 from periflow_sdk.api import models as m
@@ -37,6 +39,9 @@ for _name in [name for name in os.environ if name.startswith("PERIFLOW_")]:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Without a client of its own every request of httpx reads the authorities' certificates first.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 _numbers = itertools.count(1)
 
@@ -101,7 +106,7 @@ class ServerProcess:
         self.variables = dict(variables or {})
         self.is_embedded = is_embedded
         self.url = ""
-        self.process: subprocess.Popen[bytes] | ForkedServer | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self._clients: list[Client] = []
 
     @property
@@ -122,7 +127,7 @@ class ServerProcess:
             self.process = self.run(*self.words(), output=log.fileno())
         wait_until(self._is_up, START_SECONDS, self._failure)
 
-    def run(self, *words: str, output: int) -> subprocess.Popen[bytes] | ForkedServer:
+    def run(self, *words: str, output: int) -> subprocess.Popen[bytes] | Forked:
         """Run a command line of ``pf-server`` with the variables of this server.
 
         Args:
@@ -134,8 +139,10 @@ class ServerProcess:
             "PERIFLOW_SERVER_DATA_DIR": str(self.data_dir),
             **self.variables,
         }
-        if not self.by_command and (parent := nursery()):
-            return parent.fork(words, variables, output)
+        if not self.by_command and (parent := nursery("periflow_server")):
+            with Path(os.devnull).open() as nothing:
+                streams = nothing.fileno(), output, output
+                return parent.fork(words, variables, Path.cwd(), *streams)
         return subprocess.Popen(
             [sys.executable, "-m", "periflow_server", *words],
             stdin=subprocess.DEVNULL,

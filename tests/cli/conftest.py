@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pexpect
 import psutil
 import pytest
+from nursery import Nursery, nursery
 
 PF = Path(sys.executable).parent / "pf"
 PASSWORD = "correct horse battery"
@@ -41,13 +43,17 @@ class Shell:
     def run(
         self, *words: object, stdin: str = "", cwd: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `pf` in a pipe; whatever its exit code."""
+        """Run `pf` without a terminal; whatever its exit code."""
+        command = [str(PF), *map(str, words)]
+        given = {**self.env, **env}
+        if parent := nursery("periflow_cli"):
+            return _run_forked(parent, command, stdin, given, cwd or self.folder)
         return subprocess.run(
-            [str(PF), *map(str, words)],
+            command,
             input=stdin,
             capture_output=True,
             text=True,
-            env={**self.env, **env},
+            env=given,
             cwd=cwd or self.folder,
             timeout=60,
         )
@@ -91,8 +97,21 @@ class Shell:
         words = ("signup", "--username", username, "--name", "Ada", "--email", email)
         self.pf(*words, "--password-stdin", stdin=PASSWORD)
 
+    def host(self) -> None:
+        """Have the local server run already."""
+        folder = self.home / "server"
+        folder.mkdir(parents=True, mode=0o700)
+        self.home.chmod(0o700)
+        if parent := nursery("periflow_server"):
+            words = ("serve", "--embedded", "--home", str(self.home))
+            with (folder / "server.log").open("a") as log, Path(os.devnull).open() as nothing:
+                streams = nothing.fileno(), log.fileno(), log.fileno()
+                parent.fork(words, self.env, Path("/"), *streams)
+            wait_until((folder / "server.json").exists)
+
     def settle(self) -> None:
-        """Sign up, with an organization and a project."""
+        """Sign up, with an organization and a project, on a server that runs already."""
+        self.host()
         self.sign_up()
         self.pf("org", "create", "analytical")
         self.pf("project", "create", "engines")
@@ -131,6 +150,27 @@ class Shell:
             if any(str(self.folder) in word for word in process.info["cmdline"] or []):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
+
+
+def _run_forked(
+    parent: Nursery, command: list[str], stdin: str, env: dict[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+    ):
+        given.write(stdin.encode())
+        given.seek(0)
+        process = parent.fork(command[1:], env, folder, *(f.fileno() for f in (given, out, err)))
+        try:
+            code = process.wait(60)
+        finally:
+            process.kill()
+        for stream in (out, err):
+            stream.seek(0)
+        said = out.read().decode(), err.read().decode()
+    return subprocess.CompletedProcess(command, code, *said)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30, complaint: str = "") -> Any:

@@ -1,7 +1,7 @@
-"""Server processes that are forked from one that has imported everything: most of a start is that.
+"""Processes that are forked from one that has imported everything: most of a start is that.
 
-What runs in them is ``pf-server``'s own ``main``, with arguments, environment, session, output and
-signals of its own. Tests about the start itself run the command instead.
+What runs in them is the ``main`` of ``pf-server`` or ``pf``, with arguments, environment, session,
+input, output and signals of its own. Tests about the start itself run the command instead.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 _LONGEST_REQUEST = 1 << 20
 
 
-class ForkedServer:
+class Forked:
     """As much of ``subprocess.Popen`` as the tests need."""
 
     def __init__(self, pid: int, told: int) -> None:
@@ -36,7 +39,7 @@ class ForkedServer:
 
     def wait(self, timeout: float | None = None) -> int:
         if self._look(timeout) is None:
-            raise subprocess.TimeoutExpired(["periflow_server"], timeout or 0)
+            raise subprocess.TimeoutExpired([f"process {self.pid}"], timeout or 0)
         assert self.returncode is not None
         return self.returncode
 
@@ -58,86 +61,95 @@ class ForkedServer:
 
 
 class Nursery:
-    """The process that servers are forked from; it ends with this one."""
+    """The process that others are forked from; it ends with this one.
 
-    def __init__(self) -> None:
+    Args:
+        package: Whose ``main`` they run: ``periflow_server`` or ``periflow_cli``.
+    """
+
+    def __init__(self, package: str) -> None:
         self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._line, far):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_REQUEST)
         with far:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(far.fileno())],
+                [sys.executable, __file__, package, str(far.fileno())],
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
 
     def fork(
-        self, arguments: Sequence[str], variables: Mapping[str, str], log: int
-    ) -> ForkedServer:
-        """Start a server.
+        self, arguments: Sequence[str], variables: Mapping[str, str], folder: Path, *streams: int
+    ) -> Forked:
+        """Start a process.
 
         Args:
-            arguments: Of the command line, from ``serve`` on.
+            arguments: Of the command line, behind the program's name.
             variables: Its whole environment.
-            log: Descriptor of what it prints to.
+            folder: Where it runs.
+            streams: Its input, output and error output.
         """
         told, tells = os.pipe()
-        request = json.dumps([list(arguments), dict(variables), str(Path.cwd())]).encode()
+        request = json.dumps([list(arguments), dict(variables), str(folder)]).encode()
         try:
-            socket.send_fds(self._line, [request], [log, tells])
+            socket.send_fds(self._line, [request], [*streams, tells])
         finally:
             os.close(tells)
-        return ForkedServer(int(self._line.recv(16)), told)
+        return Forked(int(self._line.recv(16)), told)
 
 
 @functools.cache
-def nursery() -> Nursery | None:
+def nursery(package: str) -> Nursery | None:
     """That of this test process; None where the system cannot tell when a process ends."""
-    return Nursery() if hasattr(os, "pidfd_open") and sys.platform == "linux" else None
+    return Nursery(package) if sys.platform == "linux" and hasattr(os, "pidfd_open") else None
 
 
-def _import_everything() -> None:
-    from importlib import import_module
-    from pkgutil import walk_packages
-
-    import psycopg  # noqa: F401
-    from sqlalchemy.orm import configure_mappers
-
-    import periflow_server
-
-    for module in walk_packages(periflow_server.__path__, "periflow_server."):
+def _import_everything(package: str) -> None:
+    for module in walk_packages(import_module(package).__path__, f"{package}."):
         if ".migrations." not in module.name:
             import_module(module.name)
-    configure_mappers()
+    if package == "periflow_server":
+        import psycopg  # noqa: F401
+        from sqlalchemy.orm import configure_mappers
+
+        configure_mappers()
+    else:
+        import periflow_sdk.api.client
+        import periflow_sdk.snapshots  # noqa: F401
 
 
 def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
     descriptors = array.array("i")
-    data, extra, _, _ = line.recvmsg(_LONGEST_REQUEST, socket.CMSG_LEN(2 * descriptors.itemsize))
+    room = socket.CMSG_SPACE(4 * descriptors.itemsize)
+    data, extra, _, _ = line.recvmsg(_LONGEST_REQUEST, room)
     for _, _, content in extra:
-        descriptors.frombytes(content[: 2 * descriptors.itemsize])
+        descriptors.frombytes(content)
     return data, list(descriptors)
 
 
-def _serve(request: bytes, log: int, others: Iterable[int]) -> None:
-    """The child: becomes the server."""
+def _become(package: str, request: bytes, streams: Sequence[int], others: Iterable[int]) -> None:
+    """The child: becomes the program."""
     arguments, variables, folder = json.loads(request)
     os.setsid()
-    for target in (1, 2):
-        os.dup2(log, target)
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
     for other in others:
         os.close(other)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
-    sys.argv = ["pf-server", *arguments]
-    from periflow_server.__main__ import main
+    name = "pf" if package == "periflow_cli" else "pf-server"
+    sys.argv = [str(Path(sys.executable).with_name(name)), *arguments]
+    module = "main" if package == "periflow_cli" else "__main__"
+    code = import_module(f"{package}.{module}").main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
-    main(arguments)
 
-
-def _run(line: socket.socket) -> None:
+def _run(package: str, line: socket.socket) -> None:
     alive: dict[int, tuple[int, int]] = {}
     while True:
         ready, _, _ = select.select([line, *alive], [], [])
@@ -153,20 +165,22 @@ def _run(line: socket.socket) -> None:
         request, descriptors = _receive(line)
         if not request:
             return
-        log, tells = descriptors
+        *streams, tells = descriptors
         pid = os.fork()
         if pid == 0:
             try:
                 held = [fd for watched, (_, told) in alive.items() for fd in (watched, told)]
-                _serve(request, log, [line.fileno(), log, tells, *held])
+                _become(package, request, streams, [line.fileno(), *descriptors, *held])
             finally:
+                traceback.print_exc()
                 os._exit(70)
-        os.close(log)
+        for stream in streams:
+            os.close(stream)
         alive[os.pidfd_open(pid)] = (pid, tells)
         line.send(str(pid).encode())
 
 
 if __name__ == "__main__":
-    _import_everything()
+    _import_everything(sys.argv[1])
     gc.freeze()
-    _run(socket.socket(fileno=int(sys.argv[1])))
+    _run(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
 name, ranks = sys.argv[1], int(sys.argv[2])
 script = importlib.import_module(name)
 pids = []
