@@ -32,7 +32,7 @@ S3_SECRETS = {
     "aws_secret_access_key": S3_SECRET,
     "aws_default_region": "us-east-1",
 }
-LARGE = os.urandom(9 * 1024 * 1024)
+LARGE = os.urandom(17 * 1024 * 1024)  # in two parts
 FILES = {
     "in/a b.txt": b"blank",
     "in/sub/ü%20x#y?.txt": b"odd",
