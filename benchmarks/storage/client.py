@@ -162,7 +162,7 @@ def boto3(way: str, folder: Path, addresses: Sequence[str]) -> Work:
 
     def down() -> None:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-        keys = [item["Key"] for page in pages for item in page["Contents"]]
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
         with ThreadPoolExecutor(1 if len(keys) == 1 else 16) as pool:
             for done in [
                 pool.submit(s3.download_file, BUCKET, key, str(target_of(folder, key)))
