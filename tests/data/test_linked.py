@@ -14,15 +14,8 @@ from typing import Any
 
 import obstore
 import pytest
-from cloud import (
-    AZURE_ACCOUNT,
-    AZURE_KEY,
-    S3_KEY,
-    S3_SECRET,
-    fill_azure,
-    fill_gcs,
-    fill_s3,
-)
+from cloud import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, fill_azure, fill_s3
+from google_store import fill_gcs
 from obstore.store import S3Store
 
 import periflow_sdk as pf
