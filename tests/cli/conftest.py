@@ -8,16 +8,16 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import psutil
 import pytest
-from nursery import Nursery, nursery
+from nursery import nursery, run
+from waiting import wait_until
 
 PF = Path(sys.executable).parent / "pf"
 PASSWORD = "correct horse battery"
@@ -44,19 +44,8 @@ class Shell:
         self, *words: object, stdin: str = "", cwd: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `pf` without a terminal; whatever its exit code."""
-        command = [str(PF), *map(str, words)]
         given = {**self.env, **env}
-        if parent := nursery("periflow_cli"):
-            return _run_forked(parent, command, stdin, given, cwd or self.folder)
-        return subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=given,
-            cwd=cwd or self.folder,
-            timeout=60,
-        )
+        return run("periflow_cli", words, given, folder=cwd or self.folder, stdin=stdin)
 
     def pf(self, *words: object, stdin: str = "", **env: str) -> str:
         """Run `pf`, which must succeed; its stdout."""
@@ -150,37 +139,6 @@ class Shell:
             if any(str(self.folder) in word for word in process.info["cmdline"] or []):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
-
-
-def _run_forked(
-    parent: Nursery, command: list[str], stdin: str, env: dict[str, str], folder: Path
-) -> subprocess.CompletedProcess[str]:
-    with (
-        tempfile.TemporaryFile() as given,
-        tempfile.TemporaryFile() as out,
-        tempfile.TemporaryFile() as err,
-    ):
-        given.write(stdin.encode())
-        given.seek(0)
-        process = parent.fork(command[1:], env, folder, *(f.fileno() for f in (given, out, err)))
-        try:
-            code = process.wait(60)
-        finally:
-            process.kill()
-        for stream in (out, err):
-            stream.seek(0)
-        said = out.read().decode(), err.read().decode()
-    return subprocess.CompletedProcess(command, code, *said)
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 30, complaint: str = "") -> Any:
-    """What the condition gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(complaint or "it did not happen in time")
 
 
 @pytest.fixture(scope="session")

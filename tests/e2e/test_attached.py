@@ -79,9 +79,8 @@ def ready_steps(job: Any) -> list[int]:
 def test_a_script_that_attaches_itself_is_a_job_with_metrics_and_checkpoints(stranger) -> None:
     gate = stranger.folder / "gate"
     process = start(stranger, "--wait-for", gate)
-    job = stranger.wait_until(
-        lambda: (jobs := stranger.json("job", "list")) and jobs[0]["step"] and jobs[0]
-    )
+    stranger.wait_until(lambda: (job := stranger.peek(1)) and job.step)
+    (job,) = stranger.json("job", "list")
     assert (job["status"], job["vm"], job["total_steps"]) == ("running", "attached", 20)
     gate.touch()
     out, err = process.communicate(timeout=60)
@@ -113,9 +112,9 @@ def test_a_script_that_is_done_early_is_a_success_that_says_so(stranger) -> None
 
 def test_a_killed_script_is_a_failed_job_that_has_lost_nothing(stranger) -> None:
     process = start(stranger, "--wait-for", stranger.folder / "never")
-    stranger.wait_until(lambda: stranger.json("job", "list"))
+    stranger.wait_until(lambda: stranger.peek(1))
     stranger.wait_until(lambda: (stranger.folder / "checkpoints" / "state.txt").exists())
-    stranger.wait_until(lambda: stranger.job(1)["step"] == 19)
+    stranger.wait_for_step(1, 19)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
 
@@ -129,7 +128,7 @@ def test_a_killed_script_is_a_failed_job_that_has_lost_nothing(stranger) -> None
 
 def test_stop_reaches_an_attached_run(stranger) -> None:
     process = start(stranger, "--steps", 10_000, "--until-told")
-    stranger.wait_until(lambda: stranger.json("job", "list"))
+    stranger.wait_until(lambda: stranger.peek(1))
     stranger.pf("job", "stop", 1, "-y")
     process.communicate(timeout=60)
     assert process.returncode == 0
@@ -227,7 +226,7 @@ def test_a_run_that_was_done_early_is_so_when_it_is_synced(remote) -> None:
 def test_an_agent_that_was_killed_leaves_the_rest_to_sync(stranger) -> None:
     gate = stranger.folder / "gate"
     process = start(stranger, "--wait-for", gate)
-    stranger.wait_until(lambda: (jobs := stranger.json("job", "list")) and jobs[0]["step"] == 19)
+    stranger.wait_for_step(1, 19)
     (folder,) = folders(stranger)
     agent = agent_of(stranger, folder)
     assert agent is not None
@@ -325,7 +324,7 @@ def test_a_run_that_was_given_up_is_attached_again_by_a_login_that_has_to_be_ren
 ) -> None:
     gate = hasty.folder / "gate"
     process = start(hasty, "--wait-for", gate)
-    hasty.wait_until(lambda: (jobs := hasty.json("job", "list")) and jobs[0]["step"] == 19)
+    hasty.wait_for_step(1, 19)
     (folder,) = folders(hasty)
     agent = agent_of(hasty, folder)
     assert agent is not None
@@ -360,7 +359,7 @@ def test_a_login_that_has_ended_is_waited_for(hasty: Any) -> None:
     assert "pf job sync" in process.stderr.readline()
     words = ("login", "--username", "ada", "--password-stdin")
     hasty.pf(*words, stdin="correct horse battery")
-    hasty.wait_until(lambda: hasty.json("job", "list"))
+    hasty.wait_until(lambda: hasty.peek(1))
     hasty.wait_for_job(1, "running")
     gate.touch()
     process.communicate(timeout=60)

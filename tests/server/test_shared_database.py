@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 import pytest
+from nursery import run
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import PeriFlowError
@@ -30,9 +31,7 @@ EMPTY_MANIFEST = b'{"chunks":[],"entries":[],"version":1}'
 def failed_start(server: ServerProcess, **variables: str) -> subprocess.CompletedProcess[str]:
     """What a server that does not start says."""
     given = {**server.variables, **variables, "PERIFLOW_SERVER_DATA_DIR": str(server.data_dir)}
-    return subprocess.run(
-        server.command(), capture_output=True, text=True, timeout=30, env={**os.environ, **given}
-    )
+    return run("periflow_server", server.command()[3:], {**os.environ, **given})
 
 
 def test_what_one_server_answered_for_the_other_knows(pair: Any, chunks: Any) -> None:

@@ -38,7 +38,7 @@ def ready(job, step=None):
     return [c for c in job.detail.checkpoints if c.status == "ready" and step in (None, c.step)]
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_parts_of_two_nodes_become_one_checkpoint(run_pair, content_of, ranks):
     job = run_pair(saving(ranks=ranks))
     job.wait("success")
