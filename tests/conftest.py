@@ -20,7 +20,8 @@ from typing import Any
 
 import httpx
 import pytest
-from cloud import azure_url, endpoint, google, s3_url  # noqa: F401
+from cloud import azure_url, endpoint, s3_url  # noqa: F401
+from google_store import google  # noqa: F401
 from nursery import Forked, nursery
 from postgresql_cluster import PostgresqlCluster, programs
 from waiting import wait_until
@@ -123,10 +124,15 @@ class ServerProcess:
         """Start it and wait until it answers."""
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.home / "server-output.log").open("ab") as log:
-            self.process = self._process(log.fileno())
+            self.process = self.run(*self.words(), output=log.fileno())
         wait_until(self._is_up, START_SECONDS, self._failure)
 
-    def _process(self, log: int) -> subprocess.Popen[bytes] | Forked:
+    def run(self, *words: str, output: int) -> subprocess.Popen[bytes] | Forked:
+        """Run a command line of ``pf-server`` with the variables of this server.
+
+        Args:
+            output: Descriptor of what it prints to.
+        """
         variables = {
             **os.environ,
             "PERIFLOW_HOME": str(self.home),
@@ -135,20 +141,24 @@ class ServerProcess:
         }
         if not self.by_command and (parent := nursery("periflow_server")):
             with Path(os.devnull).open() as nothing:
-                streams = nothing.fileno(), log, log
-                return parent.fork(self.command()[3:], variables, Path.cwd(), *streams)
+                streams = nothing.fileno(), output, output
+                return parent.fork(words, variables, Path.cwd(), *streams)
         return subprocess.Popen(
-            self.command(),
+            [sys.executable, "-m", "periflow_server", *words],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             env=variables,
             start_new_session=True,
         )
 
-    def command(self) -> list[str]:
+    def words(self) -> list[str]:
+        """The words of the command line that serves."""
         options = ["--embedded", "--home", str(self.home)] if self.is_embedded else ["--port", "0"]
-        return [sys.executable, "-m", "periflow_server", "serve", *options]
+        return ["serve", *options]
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "periflow_server", *self.words()]
 
     def stop(self) -> int:
         """End it as `pf server stop` does; the exit code."""

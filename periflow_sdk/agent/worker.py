@@ -337,7 +337,9 @@ class Worker:
         from periflow_sdk.snapshots.transfer import Tuning
 
         project = (read_json(self._folder / "assignment.json") or {})["project_id"]
-        tuning = Tuning(is_gentle=not self._is_urgent and not self._has_ended())
+        # `_stubborn` is patient already, and looks in between whether the attempt still counts.
+        is_gentle = not self._is_urgent and not self._has_ended()
+        tuning = Tuning(is_gentle=is_gentle, server_attempts=1)
         with staged_files(self._folder.checkpoint, gathering) as files:
             return upload_files(self._api(), project, files, tuning=tuning).id
 

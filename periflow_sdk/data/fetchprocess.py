@@ -93,17 +93,24 @@ class Helper:
 
     async def _store(self, request: dict[str, Any]) -> bytes:
         content = await self._read(request)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if request["final"] else 0)
-        file = os.open(request["target"], flags, 0o644)
-        try:
-            view, done = memoryview(content), 0
-            while done < len(view):
-                done += os.pwrite(file, view[done:], request["start"] + done)
-        finally:
-            os.close(file)
-        if request["final"]:
-            os.rename(request["target"], request["final"])  # noqa: PTH104
+        if len(content) > _LARGE_BYTES:  # others go on meanwhile
+            await asyncio.to_thread(_write, content, request)
+        else:
+            _write(content, request)
         return b""
+
+
+def _write(content: Any, request: dict[str, Any]) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if request["final"] else 0)
+    file = os.open(request["target"], flags, 0o644)
+    try:
+        view, done = memoryview(content), 0
+        while done < len(view):
+            done += os.pwrite(file, view[done:], request["start"] + done)
+    finally:
+        os.close(file)
+    if request["final"]:
+        os.rename(request["target"], request["final"])  # noqa: PTH104
 
 
 def _changed(path: str) -> _Error:

@@ -9,18 +9,20 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, as_completed
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from blake3 import blake3
 
+from periflow_sdk.data.bundle import OBJECT_BYTES, Bundles
 from periflow_sdk.data.cache import Cache
 from periflow_sdk.data.partial import PartialFile
 from periflow_sdk.data.source import DataFile, read_slices
 from periflow_sdk.errors import PeriFlowError, UnsafePathError
 from periflow_sdk.snapshots.path import check_path
 
-_PART_BYTES = 8 * 1024 * 1024
+_PART_BYTES = 16 * 1024 * 1024
 _TREE, _FILES, _LISTING = "data", "files.json", ".files.json"
 _IN_FLIGHT = 128
 
@@ -101,8 +103,11 @@ class LinkedSource:
         there = [self._content(file) for file in files]
         absent = [file for file, content in zip(files, there, strict=True) if content is None]
         self._bucket.announce(absent)
-        asked = iter([self._bucket.read(file, 0, file.size) for file in absent])
-        return [next(asked).result() if content is None else content for content in there]
+        asked = [self._bucket.read(file, 0, file.size) for file in absent]
+        read = [answer.result() for answer in asked]
+        self._bundles.keep(absent, read)
+        come = iter(read)
+        return [next(come) if content is None else content for content in there]
 
     def read_range(self, file: DataFile, start: int, end: int) -> bytes:
         place = self._local(file)
@@ -111,21 +116,33 @@ class LinkedSource:
         self._bucket.announce([file])
         return self._bucket.read(file, start, end).result()
 
+    @cached_property
+    def _bundles(self) -> Bundles:
+        return Bundles(self._cache, self._identity, self.files())
+
     def _content(self, file: DataFile) -> bytes | None:
+        if self._whole() is None and (content := self._bundles.read(file)) is not None:
+            return content
         place = self._local(file)
         try:
+            if place is None and file.size > OBJECT_BYTES:
+                place = self.fetch(file)
             return place.read_bytes() if place is not None else None
         except FileNotFoundError:  # it had to go meanwhile
             return None
 
     def _local(self, file: DataFile) -> Path | None:
         """The file where it is on this disk already."""
+        if (folder := self._whole()) is not None:
+            return folder / file.path
+        return self._cache.find(self._key(file), posixpath.basename(file.path))
+
+    def _whole(self) -> Path | None:
+        """The folder of all of it where that is on this disk already."""
         if not self._has_looked:
             self._has_looked = True
             self._folder = self._cache.find(self._tree_key, _TREE)
-        if self._folder is not None:
-            return self._folder / file.path
-        return self._cache.find(self._key(file), posixpath.basename(file.path))
+        return self._folder
 
     def _filler(self, file: DataFile) -> Callable[[Path], None]:
         def fill(target: Path) -> None:

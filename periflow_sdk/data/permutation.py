@@ -11,15 +11,16 @@ _ROUNDS = 6
 _SORTED_LENGTH = 65_536  # a network over short digits is not even enough
 
 
-def shuffled(length: int, seed: int, epoch: int) -> list[int] | Permutation:
+def shuffled(length: int, seed: int, epoch: int, name: str = "") -> list[int] | Permutation:
     """The numbers from 0 to ``length`` - 1 in an order drawn from a seed.
 
     Args:
         length: How many numbers.
         seed: Names the order.
         epoch: Names another order of the same seed.
+        name: Tells apart what is shuffled in the same epoch.
     """
-    key = f"{seed}/{epoch}"
+    key = f"{seed}/{epoch}/{name}" if name else f"{seed}/{epoch}"
     if length <= _SORTED_LENGTH:
         return sorted(range(length), key=_words(key, length).__getitem__)
     return Permutation(length, key)

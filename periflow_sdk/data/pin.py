@@ -63,7 +63,7 @@ def open_shared(path: Path) -> int | None:
     """A descriptor that keeps others from removing what lies there; None if it is not there."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     if is_at(descriptor, path):

@@ -1,4 +1,4 @@
-"""Fetching single chunks: every one verified before it is handed on."""
+"""Fetching chunks: in parallel, every one verified before it is handed on."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from periflow_sdk.snapshots.transfer import Transfer, Tuning
 from periflow_sdk.snapshots.wire import TransferFault
 
 _ASKED_AT_ONCE = 64
+Take = Callable[[int, memoryview, "int | None"], None]
+"""Is handed a chunk: its place in the sequence, its bytes, and where it was a file of the store on
+this machine a descriptor of that. Called in any order and from several threads; the memory is used
+again after."""
 
 
 def read_chunks(
@@ -40,10 +44,28 @@ def read_chunks(
         PeriFlowError: the store does not deliver (``transfer_failed``); what ``take`` raises.
     """
     with Transfer(client, project, None, tuning or Tuning()) as transfer:
-        reading = _Reading(transfer, chunks, take)
-        for _ in range(min(transfer.workers, len(chunks))):
-            transfer.run(reading.work)
-        transfer.join()
+        fetch_chunks(transfer, chunks, lambda number, content, _: take(chunks[number], content))
+
+
+def fetch_chunks(
+    transfer: Transfer,
+    chunks: Sequence[Chunk],
+    take: Take,
+    weigh: Callable[[int], int] | None = None,
+) -> None:
+    """Fetch chunks by the workers of a transfer.
+
+    Args:
+        weigh: The bytes of progress that a chunk stands for, by its place in the sequence; its
+            size without.
+
+    Raises:
+        As `read_chunks`.
+    """
+    reading = _Reading(transfer, chunks, take, weigh or (lambda number: chunks[number].size))
+    for _ in range(min(transfer.workers, len(chunks))):
+        transfer.run(reading.work)
+    transfer.join()
 
 
 class _Reading:
@@ -53,12 +75,15 @@ class _Reading:
         self,
         transfer: Transfer,
         chunks: Sequence[Chunk],
-        take: Callable[[Chunk, memoryview], None],
+        take: Take,
+        weigh: Callable[[int], int],
     ) -> None:
         self._transfer = transfer
+        self._chunks = chunks
         self._take = take
+        self._weigh = weigh
         self._lock = threading.Lock()
-        self._queue = self._locations(chunks)
+        self._queue = self._locations()
 
     def work(self) -> None:
         with self._transfer.buffers.lend() as buffer:
@@ -67,20 +92,23 @@ class _Reading:
                     item = next(self._queue, None)
                 if item is None:
                     return
-                chunk, location = item
-                self._fetch(chunk, location, memoryview(buffer)[: chunk.size])
+                number, location = item
+                content = memoryview(buffer)[: self._chunks[number].size]
+                self._fetch(number, location, content)
 
-    def _locations(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, ChunkLocation]]:
-        for start in range(0, len(chunks), _ASKED_AT_ONCE):
-            batch = chunks[start : start + _ASKED_AT_ONCE]
+    def _locations(self) -> Iterator[tuple[int, ChunkLocation]]:
+        """Where to fetch each from, asked for in batches just before they are needed."""
+        for start in range(0, len(self._chunks), _ASKED_AT_ONCE):
+            batch = self._chunks[start : start + _ASKED_AT_ONCE]
             found = self._ask(batch)
-            for chunk in batch:
-                yield chunk, found[chunk.hash]
+            for number, chunk in enumerate(batch, start):
+                yield number, found[chunk.hash]
 
     def _ask(self, chunks: Sequence[Chunk]) -> dict[str, ChunkLocation]:
+        client, project = self._transfer.client, self._transfer.project
         refs = [ChunkRef(hash=chunk.hash, size=chunk.size) for chunk in chunks]
         try:
-            locations = self._transfer.client.chunk_sources(self._transfer.project, refs)
+            locations = self._transfer.ask(lambda: client.chunk_sources(project, refs))
         except ApiError as error:
             if error.code == "chunks_missing":
                 raise _lost(error.data.get("missing") or ["?"]) from error
@@ -90,31 +118,32 @@ class _Reading:
             raise _lost(lost)
         return found
 
-    def _fetch(self, chunk: Chunk, location: ChunkLocation, content: memoryview) -> None:
-        meter = Meter(self._transfer.progress, chunk.size)
+    def _fetch(self, number: int, location: ChunkLocation, content: memoryview) -> None:
+        chunk = self._chunks[number]
+        meter = Meter(self._transfer.progress, self._weigh(number))
 
         def once(attempt: int) -> None:
             # A fresh address after every failure: the old one may have expired.
             where = location if attempt == 0 else self._ask([chunk])[chunk.hash]
-            if attempt or not self._read_local(where, content):
-                self._transfer.wire.get(self._transfer.url(where), content, meter)
-            if blake3(content).hexdigest() != chunk.hash:
-                raise TransferFault("the bytes differ from the hash", corrupt=True)
+            source = self._open_local(where, content.nbytes) if attempt == 0 else None
+            try:
+                if source is None:
+                    self._transfer.wire.get(self._transfer.url(where), content, meter)
+                else:
+                    _read(source, content)
+                if blake3(content).hexdigest() != chunk.hash:
+                    raise TransferFault("the bytes differ from the hash", corrupt=True)
+                self._take(number, content, source)
+            finally:
+                if source is not None:
+                    os.close(source)
 
         self._transfer.attempt(chunk.hash, once)
-        self._take(chunk, content)
+        meter.finish()
 
-    def _read_local(self, location: ChunkLocation, content: memoryview) -> bool:
+    def _open_local(self, location: ChunkLocation, size: int) -> int | None:
         path = local_chunk(location, self._transfer.client.url)
-        source = open_chunk(path, content.nbytes) if path is not None else None
-        if source is None:
-            return False
-        try:
-            return read_all(source, content, 0) == content.nbytes
-        except OSError:
-            return False
-        finally:
-            os.close(source)
+        return open_chunk(path, size) if path is not None else None
 
 
 def _lost(names: list[str]) -> IntegrityError:
@@ -124,3 +153,10 @@ def _lost(names: list[str]) -> IntegrityError:
         hint="Upload the same files again: that sends only what is missing.",
         data={"missing": names},
     )
+
+
+def _read(source: int, content: memoryview) -> None:
+    try:
+        read_all(source, content, 0)
+    except OSError as error:
+        raise TransferFault(f"the store's disk says: {error}") from error

@@ -16,12 +16,15 @@ from urllib.parse import urljoin
 
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.models import ChunkLocation
-from periflow_sdk.errors import IntegrityError, PeriFlowError
+from periflow_sdk.api.size import shown_size
+from periflow_sdk.errors import IntegrityError, PeriFlowError, ServerUnreachableError
 from periflow_sdk.snapshots.buffer import BufferPool, Cancelled
 from periflow_sdk.snapshots.progress import Progress, Silence
 from periflow_sdk.snapshots.wire import TransferFault, Wire
 
 Answer = TypeVar("Answer")
+_REFUSALS = 3
+_LONGEST_WAIT_SECONDS = 60.0
 _GLANCE_SECONDS = 0.1
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -34,6 +37,7 @@ class Tuning:
         workers: Chunks under way at once.
         buffers: Chunks in memory at once.
         attempts: Tries for each chunk in all.
+        server_attempts: The same for a question to the control plane that does not answer.
         corrupt_attempts: The same for a chunk that comes with the wrong bytes.
         stall_seconds: How long no byte may pass before a try is given up.
         backoff_seconds: Wait after the first failed try; doubles each time, up to 10 s.
@@ -44,7 +48,8 @@ class Tuning:
 
     workers: int = 4
     buffers: int = 7
-    attempts: int = 6
+    attempts: int = 8
+    server_attempts: int = 8
     corrupt_attempts: int = 3
     stall_seconds: float = 30.0
     backoff_seconds: float = 0.25
@@ -104,11 +109,20 @@ class Transfer:
         self._collect()
 
     def ask(self, question: Callable[[], Answer]) -> Answer:
-        """What the control plane answers, for a worker, which does not wait for it when all ends.
+        """What the control plane answers, asked again while it does not.
 
         Raises:
-            Cancelled: the transfer has ended meanwhile.
+            Cancelled: the transfer has ended meanwhile; nobody waits for the answer then.
+            ServerUnreachableError: it did not answer the last time either.
         """
+        for number in range(self._tuning.server_attempts - 1):
+            try:
+                return self._answer(question)
+            except ServerUnreachableError:
+                self._pause(number)
+        return self._answer(question)
+
+    def _answer(self, question: Callable[[], Answer]) -> Answer:
         answer: Future[Answer] = Future()
 
         def put() -> None:
@@ -133,18 +147,24 @@ class Transfer:
         Raises:
             PeriFlowError: the last try has failed too.
         """
+        refusals = 0
         for number in range(self._tuning.attempts):
             try:
                 work(number)
             except TransferFault as fault:
+                # The first may have come of an address that was too old; later ones are fresh.
+                refusals += fault.is_refusal
                 tries = self._tuning.corrupt_attempts if fault.corrupt else self._tuning.attempts
-                if fault.is_final or number + 1 >= tries:
+                if fault.is_final or refusals >= _REFUSALS or number + 1 >= tries:
                     raise _given_up(chunk, number + 1, fault) from fault
-                pause = min(self._tuning.backoff_seconds * 2**number, 10.0)
-                if self.cancel.wait(pause * random.uniform(0.5, 1.0)):
-                    raise Cancelled from None
+                self._pause(number, min(fault.wait_seconds, _LONGEST_WAIT_SECONDS))
             else:
                 return
+
+    def _pause(self, number: int, least_seconds: float = 0.0) -> None:
+        pause = min(self._tuning.backoff_seconds * 2**number, 10.0) * random.uniform(0.5, 1.0)
+        if self.cancel.wait(max(pause, least_seconds)):
+            raise Cancelled from None
 
     def url(self, location: ChunkLocation) -> str:
         """The chunk's address; the embedded server may name it without its own."""
@@ -181,7 +201,7 @@ def disk_full(folder: Path, needed: int) -> PeriFlowError:
     """The error for a disk that cannot take ``needed`` bytes more."""
     free = free_bytes(folder)
     return PeriFlowError(
-        f"The disk of {folder} is full: {_decimal(needed)} needed, {_decimal(free)} free.",
+        f"The disk of {folder} is full: {shown_size(needed)} needed, {shown_size(free)} free.",
         code="disk_full",
         hint=f"Make room there (`df -h {folder}`) or choose another folder, then run it again.",
         data={"needed": needed, "free": free, "folder": str(folder)},
@@ -201,18 +221,27 @@ def _given_up(chunk: str, tries: int, fault: TransferFault) -> PeriFlowError:
             hint="The stored copy is damaged: remove it from the store and upload the files again.",
             data={"chunk": chunk},
         )
+    data = {"chunk": chunk, "status": fault.status, "store_code": fault.code}
+    if fault.code == "expired":
+        return PeriFlowError(
+            "The store takes even new addresses for old ones: the clocks of the server and of its "
+            "store differ.",
+            code="store_clock",
+            hint="The administrator sets the server's clock; then run the same command again.",
+            data=data,
+        )
+    if fault.is_refusal:
+        word = f" ({fault.code})" if fault.code else ""
+        return PeriFlowError(
+            f"The store refuses what the server has signed{word}: its key may be revoked.",
+            code="store_refused",
+            hint="The administrator checks it by `pf-server admin storage check`; then run the "
+            "same command again.",
+            data=data,
+        )
     return PeriFlowError(
         f"Chunk {chunk[:12]} could not be transferred in {tries} tries: {fault}",
         code="transfer_failed",
         hint="Run the same command again: it goes on where it stopped.",
-        data={"chunk": chunk, "status": fault.status},
+        data=data,
     )
-
-
-def _decimal(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

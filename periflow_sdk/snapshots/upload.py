@@ -137,18 +137,18 @@ class _Upload:
     def commit(self) -> Snapshot:
         """Publish the manifest; chunks that vanished meanwhile are sent again."""
         manifest = self._manifest().to_bytes()
+
+        def publish() -> Snapshot:
+            return self._transfer.client.commit_snapshot(self._transfer.project, manifest)
+
         for _ in range(_COMMITS - 1):
             try:
-                return self._client.commit_snapshot(self._transfer.project, manifest)
+                return self._transfer.ask(publish)
             except ApiError as error:
                 if error.code != "chunks_missing":
                     raise
                 self._send_again(str(name) for name in error.data.get("missing", ()))
-        return self._client.commit_snapshot(self._transfer.project, manifest)
-
-    @property
-    def _client(self) -> ApiClient:
-        return self._transfer.client
+        return self._transfer.ask(publish)
 
     def _known(self, group: Sequence[Cut]) -> list[list[str]] | None:
         found = []
@@ -195,10 +195,7 @@ class _Upload:
         if not batch:
             return
         refs = [ChunkRef(hash=ready.hash, size=ready.cut.size) for ready in batch]
-        missing = {
-            location.hash: location
-            for location in self._client.missing_chunks(self._transfer.project, refs)
-        }
+        missing = {location.hash: location for location in self._missing(refs)}
         for ready in sorted(batch, key=lambda ready: ready.buffer is None):
             location = missing.get(ready.hash)
             if location is None:
@@ -222,7 +219,10 @@ class _Upload:
             finally:
                 self._transfer.buffers.give(buffer)
 
-        if self._transfer.is_gentle and local_chunk(location, self._client.url) is not None:
+        if (
+            self._transfer.is_gentle
+            and local_chunk(location, self._transfer.client.url) is not None
+        ):
             work()
         else:
             self._transfer.run(work)
@@ -234,14 +234,14 @@ class _Upload:
             # A fresh address after every failure: the old one may have expired.
             where = location if number == 0 else self._locate(name, body.nbytes)
             if where is not None and not self._write(where, body):
-                self._transfer.wire.put(self._transfer.url(where), body, meter)
+                self._transfer.wire.put(self._transfer.url(where), where.headers, body, meter)
 
         self._transfer.attempt(name, once)
         meter.finish()
 
     def _write(self, location: ChunkLocation, body: memoryview) -> bool:
         """Put the chunk straight into a store on this machine; False where that cannot be."""
-        path = local_chunk(location, self._client.url)
+        path = self._local(location)
         if path is None:
             return False
         try:
@@ -252,13 +252,17 @@ class _Upload:
             return False
         return True
 
+    def _local(self, location: ChunkLocation) -> Path | None:
+        return local_chunk(location, self._transfer.client.url)
+
     def _locate(self, name: str, size: int) -> ChunkLocation | None:
         """Where to put the chunk now; None when it has arrived meanwhile."""
-        refs = [ChunkRef(hash=name, size=size)]
-        found = self._transfer.ask(
-            lambda: self._client.missing_chunks(self._transfer.project, refs)
-        )
+        found = self._missing([ChunkRef(hash=name, size=size)])
         return found[0] if found else None
+
+    def _missing(self, refs: Sequence[ChunkRef]) -> list[ChunkLocation]:
+        client, project = self._transfer.client, self._transfer.project
+        return self._transfer.ask(lambda: client.missing_chunks(project, refs))
 
     def _skip(self, ready: _Ready) -> None:
         self._transfer.progress.skipped(ready.cut.size)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -16,6 +18,11 @@ from periflow_sdk.snapshots.buffer import Cancelled
 from periflow_sdk.snapshots.progress import Meter
 
 _PIECE_BYTES = 1024 * 1024
+_CODE = re.compile(rb"(?:<Code>|\"code\": ?\")([A-Za-z0-9_]{1,80})")
+# How S3, Google, Azure and this project's server say that an address is too old.
+_EXPIRED = re.compile(
+    rb"(?i)has expired|ExpiredToken|specified time frame|not (?:yet valid|valid yet)|TooSkewed"
+)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -26,17 +33,34 @@ class TransferFault(Exception):  # noqa: N818 - never leaves this package
         reason: A few words for the message of the last try.
         status: The answer's HTTP status, or None without an answer.
         corrupt: Whether the bytes came and were the wrong ones.
+        code: The store's own word for it, or an empty string.
+        wait_seconds: How long the store asks to be left alone.
     """
 
-    def __init__(self, reason: str, status: int | None = None, *, corrupt: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        status: int | None = None,
+        *,
+        corrupt: bool = False,
+        code: str = "",
+        wait_seconds: float = 0.0,
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.corrupt = corrupt
+        self.code = code
+        self.wait_seconds = wait_seconds
 
     @property
     def is_final(self) -> bool:
-        """Whether trying again is pointless."""
-        return self.status in (400, 401, 405, 411, 413, 501)
+        """Whether trying again is pointless; an address that is too old can be had anew."""
+        return self.status in (400, 401, 405, 411, 413, 501) and self.code != "expired"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the address was not accepted."""
+        return self.status == 403 or self.code == "expired"
 
 
 def is_loopback(url: str) -> bool:
@@ -60,8 +84,11 @@ class Wire:
         self._handles: dict[HTTPConnection, socket.socket] = {}
         self._tls: ssl.SSLContext | None = None
 
-    def put(self, url: str, body: memoryview, meter: Meter) -> None:
-        """PUT the bytes.
+    def put(self, url: str, headers: Mapping[str, str], body: memoryview, meter: Meter) -> None:
+        """PUT the bytes; that they are there already is as good.
+
+        Args:
+            headers: What the address was signed with.
 
         Raises:
             TransferFault: this try has failed.
@@ -70,19 +97,19 @@ class Wire:
         parts = urlsplit(url)
         try:
             connection = self._connection(parts)
-            self._send(connection, parts, body, meter)
+            self._send(connection, parts, headers, body, meter)
             response = connection.getresponse()
             detail = response.read(4096)
             response.read()
         except (OSError, HTTPException) as error:
-            status = self._answer_given_early(parts)
+            early = self._answer_given_early(parts)
             self._drop(parts)
-            raise TransferFault(f"sending failed: {_reason(error)}", status) from error
+            raise early or TransferFault(f"sending failed: {_reason(error)}") from error
         except BaseException:
             self._drop(parts)
             raise
         if response.status not in (200, 201, 204, 409, 412):
-            raise TransferFault(f"answer {response.status}: {detail[:200]!r}", response.status)
+            raise _refusal(response, detail)
 
     def get(self, url: str, buffer: memoryview, meter: Meter) -> None:
         """GET exactly as many bytes as the buffer holds.
@@ -97,7 +124,7 @@ class Wire:
             connection.request("GET", self._target(parts), headers=_headers(parts))
             response = connection.getresponse()
             if response.status != 200:
-                raise TransferFault(f"answer {response.status}", response.status)
+                raise _refusal(response, response.read(4096))
             self._receive(response, buffer, meter)
         except (OSError, HTTPException) as error:
             self._drop(parts)
@@ -122,10 +149,15 @@ class Wire:
             self._handles.clear()
 
     def _send(
-        self, connection: HTTPConnection, parts: SplitResult, body: memoryview, meter: Meter
+        self,
+        connection: HTTPConnection,
+        parts: SplitResult,
+        headers: Mapping[str, str],
+        body: memoryview,
+        meter: Meter,
     ) -> None:
         connection.putrequest("PUT", self._target(parts), skip_host=True)
-        for name, value in _headers(parts).items():
+        for name, value in {**_headers(parts), **headers}.items():
             connection.putheader(name, value)
         connection.putheader("Content-Type", "application/octet-stream")
         connection.putheader("Content-Length", str(body.nbytes))
@@ -150,14 +182,15 @@ class Wire:
         if response.read(1):
             raise TransferFault("the answer is too long")
 
-    def _answer_given_early(self, parts: SplitResult) -> int | None:
-        """The status of a server that refused before it had read the body."""
+    def _answer_given_early(self, parts: SplitResult) -> TransferFault | None:
+        """What a server said that refused before it had read the body."""
         connection = self._kept().get((parts.scheme, parts.netloc))
         if connection is None or connection.sock is None:
             return None
         try:
             connection.sock.settimeout(1.0)
-            return connection.getresponse().status
+            response = connection.getresponse()
+            return _refusal(response, response.read(4096))
         except (OSError, HTTPException):
             return None
 
@@ -241,6 +274,20 @@ class Wire:
     def _check_cancelled(self) -> None:
         if self._cancel.is_set():
             raise Cancelled
+
+
+def _refusal(response: HTTPResponse, body: bytes) -> TransferFault:
+    found = _CODE.search(body)
+    code = found[1].decode() if found else ""
+    if _EXPIRED.search(body):
+        code = "expired"
+    try:
+        wait = max(0.0, float(response.headers.get("Retry-After", "0")))
+    except ValueError:
+        wait = 0.0
+    word = f" ({code})" if code else ""
+    reason = f"the store answered {response.status}{word}"
+    return TransferFault(reason, response.status, code=code, wait_seconds=wait)
 
 
 def _headers(parts: SplitResult) -> dict[str, str]:

@@ -28,7 +28,7 @@ from periflow_server.scheduler import Scheduler
 from periflow_server.services import installation
 from periflow_server.services.vault import Vault
 from periflow_server.settings import Settings
-from periflow_server.storage.store import Store
+from periflow_server.storage.opening import open_store
 
 _ROUTES = (
     "server",
@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     database = Database(settings.database, settings.database_connections)
     prepare_schema(database)
-    store = Store(settings.storage_dir)
+    store = open_store(settings)
     if not database.is_sqlite:
         installation.join(database, store, settings)
     app = FastAPI(

@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,13 +44,14 @@ class Summary:
     missing: int = 0
 
 
-def back_up(data_dir: Path, database: Path, storage_dir: Path, target: Path) -> Summary:
+def back_up(data_dir: Path, database: Path, storage_dir: Path | None, target: Path) -> Summary:
     """Write a backup, which may be taken while the server runs.
 
     The objects are linked before and after the database is copied: what it names is among them,
     whatever is removed meanwhile.
 
     Args:
+        storage_dir: The folder of the store; None for one elsewhere, which is left out.
         target: The file to write; it appears when it is whole, for its owner only.
 
     Raises:
@@ -63,12 +64,12 @@ def back_up(data_dir: Path, database: Path, storage_dir: Path, target: Path) -> 
         )
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with _linked(storage_dir) as links:
-            _link_all(storage_dir, links)
+        with _linked(storage_dir) as link:
+            links = link()
             copy = partial.with_name(f"{partial.name}.db")
             try:
                 _copy_database(database, copy)
-                _link_all(storage_dir, links)
+                link()
                 summary = _write(partial, data_dir, copy, links)
             finally:
                 copy.unlink(missing_ok=True)
@@ -118,8 +119,14 @@ def _put_aside(data_dir: Path) -> Path | None:
 
 
 @contextmanager
-def _linked(storage_dir: Path) -> Iterator[Path]:
-    """A folder in the store for links, gone at the end; those of killed backups go as well."""
+def _linked(storage_dir: Path | None) -> Iterator[Callable[[], Path | None]]:
+    """Links all objects into a folder of the store when it is called; the folder.
+
+    It is gone at the end; those of killed backups go as well.
+    """
+    if storage_dir is None:
+        yield lambda: None
+        return
     for left in storage_dir.glob(f"{_LINKS}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:
@@ -127,12 +134,12 @@ def _linked(storage_dir: Path) -> Iterator[Path]:
     links = storage_dir / f"{_LINKS}{secrets.token_hex(4)}"
     links.mkdir(mode=0o700)
     try:
-        yield links
+        yield lambda: _link_all(storage_dir, links)
     finally:
         shutil.rmtree(links, ignore_errors=True)
 
 
-def _link_all(storage_dir: Path, links: Path) -> None:
+def _link_all(storage_dir: Path, links: Path) -> Path:
     for folder, folders, names in os.walk(storage_dir):
         folders[:] = [name for name in folders if not name.startswith(".")]
         place = links / Path(folder).relative_to(storage_dir)
@@ -141,6 +148,7 @@ def _link_all(storage_dir: Path, links: Path) -> None:
             if not name.startswith("."):  # the others are not whole yet
                 with suppress(FileExistsError, FileNotFoundError):
                     _link(Path(folder, name), place / name)
+    return links
 
 
 def _link(source: Path, target: Path) -> None:
@@ -163,10 +171,11 @@ def _copy_database(database: Path, copy: Path) -> None:
         target.execute("PRAGMA journal_mode = DELETE").close()
 
 
-def _write(partial: Path, data_dir: Path, copy: Path, links: Path) -> Summary:
+def _write(partial: Path, data_dir: Path, copy: Path, links: Path | None) -> Summary:
     members = [(copy, _DATABASE)]
     members += [(data_dir / name, name) for name in ("key", "port") if (data_dir / name).exists()]
-    for root, prefix in ((data_dir / "outbox", "outbox"), (links, "storage")):
+    roots = [(data_dir / "outbox", "outbox"), *([(links, "storage")] if links else [])]
+    for root, prefix in roots:
         members += [
             (path, f"{prefix}/{path.relative_to(root).as_posix()}") for path in _files(root)
         ]
@@ -180,13 +189,14 @@ def _write(partial: Path, data_dir: Path, copy: Path, links: Path) -> Summary:
             _add_document(archive, _END, {"file_count": len(members)})
         file.flush()
         os.fsync(file.fileno())
-    missing = _wanted(copy) - {name.removeprefix("storage/") for _, name in members}
+    wanted = _wanted(copy) if links else set()
+    missing = wanted - {name.removeprefix("storage/") for _, name in members}
     return Summary(partial.stat().st_size, len(members), len(missing))
 
 
 def _wanted(copy: Path) -> set[str]:
     """The keys of all objects that the database refers to."""
-    from periflow_server.storage.store import chunk_key, manifest_key
+    from periflow_server.storage.key import chunk_key, manifest_key
 
     with closing(sqlite3.connect(copy)) as connection:
         chunks = connection.execute("SELECT project_id, chunk_hash FROM snapshot_chunks")

@@ -38,6 +38,7 @@ class Action(StrEnum):
     PROJECT_CREATE = "project.create"
     PROJECT_READ = "project.read"
     PROJECT_DELETE = "project.delete"
+    QUOTA_CHANGE = "quota.change"
     MEMBER_MANAGE = "member.manage"
     SNAPSHOT_READ = "snapshot.read"
     SNAPSHOT_WRITE = "snapshot.write"
@@ -142,6 +143,7 @@ _IN_PROJECTS = (
     Permission(Action.NOTIFICATION_MANAGE, Role.MAINTAINER, "add, test and delete notifications"),
     Permission(Action.KEY_MANAGE_ANY, Role.ADMIN, "see and delete everybody's API keys"),
     Permission(Action.MEMBER_MANAGE, Role.ADMIN, "add and remove people, give roles"),
+    Permission(Action.QUOTA_CHANGE, Role.OWNER, "limit how much the project stores"),
     Permission(Action.PROJECT_DELETE, Role.OWNER, "delete the project"),
 )
 # fmt: on

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from periflow_sdk.errors import UsageError
+from periflow_sdk.api.size import parse_size
+from periflow_sdk.errors import InvalidRequestError, UsageError
 from periflow_server.embedded import OLD_KEYS
 
 _PREFIX = "PERIFLOW_SERVER_"
+
+
+def _size(value: Any) -> Any:
+    try:
+        return parse_size(value) if isinstance(value, str) else value
+    except InvalidRequestError:
+        raise PydanticCustomError("size", "it is no size like 500GB or 2TB") from None
 
 
 class Settings(BaseSettings):
@@ -33,6 +42,13 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, repr=False)
     database_connections: int = Field(default=20, ge=2)
     storage_url: str | None = None
+    storage_endpoint: str | None = None
+    storage_public_endpoint: str | None = None
+    storage_region: str | None = None
+    storage_key_id: str | None = None
+    storage_secret: str | None = Field(default=None, repr=False)
+    storage_key_file: Path | None = None
+    project_quota: Annotated[int | None, BeforeValidator(_size)] = None
     secret_key: str | None = Field(default=None, repr=False, min_length=32)
     old_secret_keys: str | None = Field(default=None, repr=False)
     org_approval: Literal["manual", "auto"] = "manual"
@@ -122,11 +138,12 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'periflow.db'}"
 
     @property
-    def storage_dir(self) -> Path:
-        """The folder of the store."""
-        if self.storage_url and self.storage_url.startswith("file://"):
-            return Path(self.storage_url.removeprefix("file://"))
-        return self.data_dir.absolute() / "storage"
+    def storage_dir(self) -> Path | None:
+        """The folder of the store; None when it is not one."""
+        if self.storage_url is None:
+            return self.data_dir.absolute() / "storage"
+        path = self.storage_url.removeprefix("file://")
+        return Path(path) if path != self.storage_url and path.startswith("/") else None
 
     @property
     def mail_sender(self) -> str:

@@ -11,18 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from cloud import (
-    AZURE_ACCOUNT,
-    AZURE_KEY,
-    S3_KEY,
-    S3_SECRET,
-    Asked,
-    Endpoint,
-    Google,
-    fill_azure,
-    fill_gcs,
-    fill_s3,
-)
+from cloud import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, Asked, Endpoint, fill_azure, fill_s3
+from google_store import Google, fill_gcs
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import PeriFlowError

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from periflow_cli.tree import Leaf, collapse
+from periflow_sdk.data import stream
 
 # As the tutorial prints it, and files in the order of their names.
 TUTORIAL = """\
@@ -220,3 +221,25 @@ def test_large_tree_is_collapsed_from_the_top_down() -> None:
     assert "test/… 30 more folders, 3,000 more files" in hidden
     few = [Leaf(f"a/{n}", 1, "1 byte") for n in range(30)]
     assert collapse(few) == ([(leaf.path, leaf.note) for leaf in few], False)
+
+
+def test_packed_upload_stores_shards_and_leaves_none_behind(
+    settled, cifar: Path, tmp_path: Path
+) -> None:
+    for number in range(50):
+        (cifar / f"{number:02}.txt").write_text(str(number))
+    assert (
+        "1 shards with 53 samples"
+        in settled.run(
+            "dataset", "upload", "-n", "packed", "-p", f"{cifar}/", "--pack", "--dry-run"
+        ).stderr
+    )
+    settled.pf("dataset", "upload", "-n", "packed", "-p", f"{cifar}/", "--pack")
+    assert _paths(settled, "packed") == ["index.json", "shard-00000.tar"]
+    settled.pf("dataset", "download", "packed", "-d", tmp_path / "back")
+    samples = list(stream(tmp_path / "back"))
+    texts = [int(each["txt"]) for each in samples if "txt" in each]
+    assert sorted(texts) == list(range(50))
+    (cifar / "07.txt").write_text("changed")
+    settled.pf("dataset", "upload", "-n", "packed", "-p", f"{cifar}/", "--pack", "--new-version")
+    assert not list((settled.home / "cache/packs").iterdir())

@@ -12,17 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import obstore
 import pytest
-from cloud import (
-    AZURE_ACCOUNT,
-    AZURE_KEY,
-    S3_KEY,
-    S3_SECRET,
-    Endpoint,
-    Google,
-    fill_azure,
-    fill_gcs,
-    fill_s3,
-)
+from cloud import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, Endpoint, fill_azure, fill_s3
+from google_store import Google, fill_gcs
 from obstore.store import S3Store
 
 if TYPE_CHECKING:

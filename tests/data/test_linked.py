@@ -14,15 +14,8 @@ from typing import Any
 
 import obstore
 import pytest
-from cloud import (
-    AZURE_ACCOUNT,
-    AZURE_KEY,
-    S3_KEY,
-    S3_SECRET,
-    fill_azure,
-    fill_gcs,
-    fill_s3,
-)
+from cloud import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, fill_azure, fill_s3
+from google_store import fill_gcs
 from obstore.store import S3Store
 
 import periflow_sdk as pf
@@ -39,7 +32,7 @@ S3_SECRETS = {
     "aws_secret_access_key": S3_SECRET,
     "aws_default_region": "us-east-1",
 }
-LARGE = os.urandom(9 * 1024 * 1024)
+LARGE = os.urandom(17 * 1024 * 1024)  # in two parts
 FILES = {
     "in/a b.txt": b"blank",
     "in/sub/ü%20x#y?.txt": b"odd",

@@ -17,7 +17,7 @@ from periflow_sdk.errors import NotFoundError
 from periflow_server.db.base import Database, utcnow
 from periflow_server.db.schema import import_tables
 from periflow_server.db.snapshot import Chunk
-from periflow_server.storage.store import Store
+from periflow_server.storage.folder import FolderStore
 
 if TYPE_CHECKING:
     from conftest import ServerProcess
@@ -52,7 +52,7 @@ def test_only_chunks_without_a_snapshot_and_without_a_lease_are_collected(
 
 
 def test_unfinished_files_of_killed_writers_are_removed_when_old(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.put_bytes("chunks/p/ab/abcd", b"whole")
     old, new = (tmp_path / "chunks/p/ab" / f".abcd.{name}.tmp" for name in ("1", "2"))
     old.write_bytes(b"half")

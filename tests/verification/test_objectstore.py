@@ -15,7 +15,7 @@ from periflow_server.settings import Settings
 from periflow_server.verification import check
 
 if TYPE_CHECKING:
-    from cloud import Google
+    from google_store import Google
 
 S3_KEY, S3_SECRET = "AKIATESTTESTTESTTEST", "the+secret/of+the/key"
 # Of the account that every Azurite has; its manual prints it.

@@ -10,6 +10,8 @@ import click
 from periflow_cli.group import Command, Invocation, json_option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from periflow_cli.connection import Connection
     from periflow_cli.output import Output
     from periflow_sdk.api.models import Dataset, Snapshot
@@ -34,6 +36,11 @@ metadata_option = click.option(
 )
 @metadata_option
 @click.option("--new-version", is_flag=True, help="Replace the files of a dataset that exists.")
+@click.option(
+    "--pack",
+    is_flag=True,
+    help="Pack many small files into tar shards of about 10 MB: for periflow_sdk.data.stream.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @json_option
 @click.pass_obj
@@ -44,12 +51,15 @@ def upload_dataset(
     path: str,
     metadata_file: str | None,
     new_version: bool,
+    pack: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Upload a dataset. Interrupted and run again, it sends only the rest.
 
     With --new-version only what changed is sent; jobs keep the version they were submitted with.
+
+    With --pack, files whose paths are equal to the first dot of the name are one sample.
     """
     from pathlib import Path
 
@@ -66,12 +76,19 @@ def upload_dataset(
         output.note(f"Warning: {path} has no files.")
     if dry_run:
         _show_plan(output, name, plan, as_json)
+        if pack:
+            _show_shards(output, plan)
         return
     connection = invocation.connect()
     _check_name(connection, name, new_version=new_version)
     words = ["--new-version"] if new_version else []
     words += ["-f", metadata_file] if metadata_file is not None else []
-    snapshot, how = _send(connection, output, name, path, plan, words)
+    command = ["pf", "dataset", "upload", "-n", name, "-p", path, *words]
+    if pack:
+        snapshot, how = _send_packed(connection, output, plan, [*command, "--pack"])
+    else:
+        source = Path(path)
+        snapshot, how = _send(connection, output, source, plan, command)
     dataset = _name(connection, name, snapshot, metadata, new_version=new_version)
     if as_json:
         output.json(dataset)
@@ -141,16 +158,10 @@ def _check_name(connection: Connection, name: str, *, new_version: bool) -> None
 
 
 def _send(
-    connection: Connection,
-    output: Output,
-    name: str,
-    path: str,
-    plan: Plan,
-    words: list[str],
+    connection: Connection, output: Output, source: Path, plan: Plan, command: list[str]
 ) -> tuple[Snapshot, str]:
     """Send the files; the snapshot, and how it went in words."""
     import shlex
-    from pathlib import Path
 
     from periflow_cli.transfer import Bar
     from periflow_sdk.snapshots.upload import upload_folder
@@ -160,17 +171,37 @@ def _send(
             snapshot = upload_folder(
                 connection.client,
                 connection.project.id,
-                Path(path),
-                keep_name=not path.endswith("/"),
+                source,
+                keep_name=False,
                 state_dir=connection.profile.folder / "uploads",
                 progress=bar,
                 plan=plan,
             )
     except KeyboardInterrupt:
-        command = shlex.join(["pf", "dataset", "upload", "-n", name, "-p", path, *words])
-        output.note(f"Interrupted. This sends only the rest: {command}")
+        output.note(f"Interrupted. This sends only the rest: {shlex.join(command)}")
         raise
     return snapshot, bar.summary()
+
+
+def _send_packed(
+    connection: Connection, output: Output, plan: Plan, command: list[str]
+) -> tuple[Snapshot, str]:
+    """Pack the files, and send the shards."""
+    from periflow_cli.pack import packed
+    from periflow_sdk.snapshots.scan import plan_folder
+
+    if plan.links:
+        output.note(f"Warning: {len(plan.links)} links are left out of the shards.")
+    with packed(plan) as folder:
+        return _send(connection, output, folder, plan_folder(folder), command)
+
+
+def _show_shards(output: Output, plan: Plan) -> None:
+    from periflow_sdk.data.packing import plan_shards
+
+    shards = plan_shards(plan.files)
+    samples = sum(len(shard.samples) for shard in shards)
+    output.note(f"They would be packed into {len(shards)} shards with {samples} samples.")
 
 
 def _show_plan(output: Output, name: str, plan: Plan, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`pf project create|list|switch|current|delete`, and the group that the others join."""
+"""`pf project create|list|switch|current|storage|delete`, and the group that the others join."""
 
 from __future__ import annotations
 
@@ -95,6 +95,31 @@ def current_project(invocation: Invocation, /, as_json: bool) -> None:
         output.json({"id": place.id, "name": place.name})
     else:
         output.line(place.name)
+
+
+@group.command("storage")
+@click.option("--quota", metavar="SIZE", help="Let it store so much: 500GB, 2TB, or `none`.")
+@json_option
+@click.pass_obj
+def show_storage(invocation: Invocation, /, quota: str | None, as_json: bool) -> None:
+    """Show how much the project stores and may store, or limit that."""
+    from periflow_cli.moment import size_text
+    from periflow_sdk.api.size import parse_size
+
+    output = invocation.output
+    limit_bytes = None if quota in (None, "none") else parse_size(quota)
+    connection = invocation.connect()
+    client, project = connection.client, connection.project
+    if quota is None:
+        usage = client.storage_usage(project.id)
+    else:
+        usage = client.set_quota(project.id, limit_bytes)
+    if as_json:
+        output.json(usage)
+        return
+    limit = "" if usage.quota_bytes is None else f" of {size_text(usage.quota_bytes)}"
+    output.line(f"{project.name}: {size_text(usage.used_bytes)}{limit}")
+    output.note("What is deleted counts until it is removed, within about a day.")
 
 
 for command in team.COMMANDS:

@@ -33,3 +33,12 @@ class SnapshotCalls(Transport):
 
     def manifest(self, project: str, snapshot: str) -> bytes:
         return self._request("GET", f"projects/{project}/snapshots/{snapshot}/manifest").content
+
+    def storage_usage(self, project: str) -> m.StorageUsage:
+        """What the project stores, and how much it may."""
+        return self._get(f"projects/{project}/storage", m.StorageUsage)
+
+    def set_quota(self, project: str, quota_bytes: int | None) -> m.StorageUsage:
+        """Limit what the project stores; None takes the limit back."""
+        body = m.StorageQuota(quota_bytes=quota_bytes)
+        return self._patch(f"projects/{project}/storage", m.StorageUsage, body)

@@ -143,6 +143,8 @@ from periflow_sdk.api.models.snapshot import (
     ChunkQuery,
     ChunkRef,
     Snapshot,
+    StorageQuota,
+    StorageUsage,
 )
 from periflow_sdk.api.models.system import GitState, Gpu, JobSystem, NodeSystem
 from periflow_sdk.api.models.vm import VmType
@@ -279,6 +281,8 @@ __all__ = [
     "SlackCredentialCreate",
     "SlackNotificationCreate",
     "Snapshot",
+    "StorageQuota",
+    "StorageUsage",
     "SyncRequest",
     "Usage",
     "User",

@@ -24,12 +24,14 @@ class ChunkQuery(Body):
 class ChunkLocation(Wire):
     """Where to PUT or GET one chunk.
 
-    ``path`` is set by a server that keeps chunks in a local folder: a client of the same user on
-    the same machine may copy the file itself (under a temporary name, then rename).
+    ``headers`` have to be sent along. ``path`` is set by a server that keeps chunks in a local
+    folder: a client of the same user on the same machine may copy the file itself (under a
+    temporary name, then rename).
     """
 
     hash: str
     url: str
+    headers: dict[str, str] = {}
     path: str | None = None
 
 
@@ -44,3 +46,20 @@ class Snapshot(Wire):
     size: int
     file_count: int
     created_at: datetime
+
+
+class StorageUsage(Wire):
+    """What a project stores; ``quota_bytes`` is None where nothing limits it.
+
+    What several files share counts once. What is deleted counts until it is collected.
+    """
+
+    used_bytes: int
+    chunk_count: int
+    quota_bytes: int | None
+
+
+class StorageQuota(Body):
+    """How much a project may store; None for no limit."""
+
+    quota_bytes: Annotated[int, Field(ge=0, lt=1 << 63)] | None

@@ -38,6 +38,8 @@ def back_up(options: argparse.Namespace) -> int:
     print(f"Backed up {summary.file_count} files, {summary.size / 1e6:.1f} MB, to {file}.")
     if summary.missing:
         print(f"warning: {summary.missing} objects are missing in the store", file=sys.stderr)
+    if settings.storage_dir is None:
+        print(f"The objects are in {settings.storage_url}, and not in it.", file=sys.stderr)
     if not (settings.data_dir / "key").exists():
         print("The key is not in it: keep PERIFLOW_SERVER_SECRET_KEY.", file=sys.stderr)
     else:
@@ -92,9 +94,9 @@ def _data_dir(options: argparse.Namespace) -> Path:
         return Path(options.home or home()).absolute() / "server"
     settings = Settings.read()
     _file_of(settings)
-    if settings.database_url or settings.storage_url:
+    if settings.database_url or (settings.storage_url and settings.storage_dir):
         raise UsageError(
-            "A restored server has its database and store in its data folder.",
+            "A restored server has its database, and a store that is a folder, in its data folder.",
             hint="Unset PERIFLOW_SERVER_DATABASE_URL and PERIFLOW_SERVER_STORAGE_URL.",
         )
     return settings.data_dir.absolute()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_MODULES = ("organization", "backup", "key", "audit")
+_MODULES = ("organization", "backup", "key", "audit", "storage")
 
 
 class Commands:

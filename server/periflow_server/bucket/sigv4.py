@@ -51,17 +51,34 @@ class Signer:
         )
         return sent
 
-    def query(self, host: str, path: str, at: datetime, seconds: int) -> str:
-        """The query of an address that anybody can GET for so many seconds."""
+    def query(
+        self,
+        host: str,
+        path: str,
+        at: datetime,
+        seconds: int,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> str:
+        """The query of an address that anybody can use for so many seconds.
+
+        Args:
+            headers: With lower-case names: what has to be sent along, exactly so.
+            more: What else the query has.
+        """
         start = f"X-{self.name.title()}-"
+        sent = {"host": host, **(headers or {})}
         query = {
             f"{start}Algorithm": self.algorithm,
             f"{start}Credential": f"{self.key_id}/{self._scope(at)}",
             f"{start}Date": _moment(at),
             f"{start}Expires": str(seconds),
-            f"{start}SignedHeaders": "host",
+            f"{start}SignedHeaders": ";".join(sorted(sent)),
+            **(more or {}),
         }
-        signature = self._signature(path, query, {"host": host}, UNSIGNED, at)
+        signature = self._signature(path, query, sent, UNSIGNED, at, method)
         return f"{query_text(query)}&{start}Signature={signature}"
 
     def _scope(self, at: datetime) -> str:
@@ -74,9 +91,10 @@ class Signer:
         headers: Mapping[str, str],
         payload: str,
         at: datetime,
+        method: str = "GET",
     ) -> str:
         fields = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-        request = ("GET", path, query_text(query), fields, ";".join(sorted(headers)), payload)
+        request = (method, path, query_text(query), fields, ";".join(sorted(headers)), payload)
         digest = sha256("\n".join(request).encode()).hexdigest()
         text = "\n".join((self.algorithm, _moment(at), self._scope(at), digest))
         return self.sign(f"{at:%Y%m%d}", text)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import (
+    BigInteger,
     ForeignKey,
     Index,
     Select,
@@ -26,7 +27,11 @@ ProjectRole = Literal["admin", "maintainer", "developer", "guest"]
 
 
 class Project(Base):
-    """A project. With ``deleted_at`` nobody finds it: what it had is removed in the background."""
+    """A project. With ``deleted_at`` nobody finds it: what it had is removed in the background.
+
+    Limits in bytes on what it stores: ``storage_quota`` is that of its organization, and
+    ``storage_limit`` that of the server's administrator, -1 for none, None for the server's own.
+    """
 
     __tablename__ = "projects"
     __table_args__ = (UniqueConstraint("organization_id", "name"),)
@@ -36,6 +41,8 @@ class Project(Base):
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     deleted_at: Mapped[datetime | None]
+    storage_quota: Mapped[int | None] = mapped_column(BigInteger)
+    storage_limit: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class ProjectMember(Base):

@@ -6,11 +6,20 @@ refers to one has ``project_id`` and ``snapshot_id``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, exists, select
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, claim, utcnow
@@ -85,6 +94,31 @@ def lease_chunks(session: Session, project_id: str, sizes: dict[str, int], until
                 set_={"leased_until": statement.excluded.leased_until},
             )
         )
+
+
+def stored(session: Session, project_id: str) -> tuple[int, int]:
+    """Bytes and number of the chunks that the project has or means to send."""
+    query = select(func.coalesce(func.sum(Chunk.size), 0), func.count())
+    size, count = session.execute(query.where(Chunk.project_id == project_id)).one()
+    return int(size), int(count)
+
+
+def unknown_chunks(session: Session, project_id: str, hashes: Collection[str]) -> set[str]:
+    """Those of the chunks that nobody of the project has named yet."""
+    unknown = set(hashes)
+    for names in _batches(sorted(hashes)):
+        query = select(Chunk.hash).where(Chunk.project_id == project_id, Chunk.hash.in_(names))
+        unknown.difference_update(session.scalars(query))
+    return unknown
+
+
+def shorten_leases(session: Session, project_id: str, until: datetime) -> None:
+    """Let no lease of the project last longer."""
+    session.execute(
+        update(Chunk)
+        .where(Chunk.project_id == project_id, Chunk.leased_until > until)
+        .values(leased_until=until)
+    )
 
 
 def forget_unheld_chunks(session: Session, now: datetime, limit: int) -> list[tuple[str, str]]:

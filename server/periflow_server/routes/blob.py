@@ -17,8 +17,10 @@ from fastapi.responses import StreamingResponse
 from periflow_sdk.errors import ForbiddenError, IntegrityError, InvalidRequestError, NotFoundError
 from periflow_server.routes.dependencies import CurrentSettings, CurrentStore
 from periflow_server.settings import Settings
+from periflow_server.storage.folder import ChunkWriter, FolderStore
+from periflow_server.storage.key import chunk_key
 from periflow_server.storage.signing import ChunkGrant, UrlSigner
-from periflow_server.storage.store import ChunkWriter, chunk_key
+from periflow_server.storage.store import Store
 
 router = APIRouter(prefix="/blobs/{project}/{name}", tags=["blobs"], responses={403: {}, 413: {}})
 
@@ -42,13 +44,14 @@ async def put_blob(
     """Store a chunk: 201, or 200 when it is there already. Its bytes must hash to its name."""
     grant = ChunkGrant("PUT", project, name, size, expires)
     _check(settings, grant, signature)
+    folder = _folder(store)
     key = chunk_key(project, name)
-    if store.size(key) == size:
+    if folder.size(key) == size:
         return Response(status_code=200)
     length = request.headers.get("content-length")
     if length is not None and length != str(size):
         raise _wrong_size(size)
-    writer = await run_sync(ChunkWriter, store, key)
+    writer = await run_sync(ChunkWriter, folder, key)
     try:
         await _receive(request, writer, size)
         if writer.hash() != name:
@@ -77,7 +80,7 @@ async def get_blob(
     """A chunk or a range of it."""
     _check(settings, ChunkGrant("GET", project, name, size, expires), signature)
     try:
-        file = await run_sync(store.open, chunk_key(project, name))
+        file = await run_sync(_folder(store).open, chunk_key(project, name))
     except FileNotFoundError as error:
         raise NotFoundError("This chunk is not in the store.", code="chunk_not_found") from error
     total = file.seek(0, 2)
@@ -101,10 +104,17 @@ async def get_blob(
 def _check(settings: Settings, grant: ChunkGrant, signature: str) -> None:
     if not UrlSigner(settings.key).is_valid(grant, signature):
         raise ForbiddenError(
-            "This URL has expired or was not made here.",
-            code="url_refused",
-            hint="Ask for a new one.",
+            "This URL was not made here.", code="url_refused", hint="Ask for a new one."
         )
+    if grant.is_over:
+        raise ForbiddenError("This URL has expired.", code="url_expired", hint="Ask for a new one.")
+
+
+def _folder(store: Store) -> FolderStore:
+    """The store, which is a folder: nobody else is given addresses that lead here."""
+    if not isinstance(store, FolderStore):
+        raise NotFoundError("Chunks are not kept by this server.", code="chunk_not_found")
+    return store
 
 
 async def _receive(request: Request, writer: ChunkWriter, size: int) -> None:

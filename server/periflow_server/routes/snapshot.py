@@ -16,7 +16,7 @@ from periflow_server.routes.dependencies import (
     RawBody,
     project_access,
 )
-from periflow_server.services import chunk, snapshot
+from periflow_server.services import chunk, quota, snapshot
 from periflow_server.services.access import ProjectAccess
 
 router = APIRouter(prefix="/projects/{project}", tags=["snapshots"])
@@ -40,13 +40,38 @@ def missing_chunks(
 def chunk_sources(
     access: Annotated[ProjectAccess, project_access(Action.SNAPSHOT_READ)],
     body: m.ChunkQuery,
+    database: Db,
     store: CurrentStore,
     settings: CurrentSettings,
     base_url: BaseUrl,
 ) -> m.ChunkLocations:
     """Where to GET chunks."""
     door = chunk.ChunkDoor(store, settings, base_url)
-    return chunk.chunk_sources(door, access.project_id, body.chunks)
+    return chunk.chunk_sources(database, door, access.project_id, body.chunks)
+
+
+@router.get("/storage")
+def storage_usage(
+    access: Annotated[ProjectAccess, project_access(Action.PROJECT_READ)],
+    database: Db,
+    settings: CurrentSettings,
+) -> m.StorageUsage:
+    """What the project stores, and how much it may."""
+    with database.read() as session:
+        return quota.storage_usage(session, settings, access.project_id)
+
+
+@router.patch("/storage")
+def set_quota(
+    access: Annotated[ProjectAccess, project_access(Action.QUOTA_CHANGE)],
+    body: m.StorageQuota,
+    database: Db,
+    settings: CurrentSettings,
+) -> m.StorageUsage:
+    """Limit what the project stores; the server's administrator may limit it further."""
+    with database.write() as session:
+        quota.set_quota(session, access.project_id, body.quota_bytes)
+        return quota.storage_usage(session, settings, access.project_id)
 
 
 @router.post("/snapshots", status_code=201)

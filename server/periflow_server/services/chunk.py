@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,9 +11,11 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError
 from periflow_server.db import snapshot as db
 from periflow_server.db.base import Database, utcnow
+from periflow_server.services import quota
 from periflow_server.settings import Settings
-from periflow_server.storage.signing import ChunkGrant, Method, UrlSigner
-from periflow_server.storage.store import Store, chunk_key
+from periflow_server.storage.key import chunk_key
+from periflow_server.storage.signing import ChunkGrant, UrlSigner
+from periflow_server.storage.store import Method, Store
 
 
 @dataclass(frozen=True)
@@ -29,66 +31,119 @@ class ChunkDoor:
     base_url: str
 
     def location(
-        self, method: Method, project_id: str, chunk: m.ChunkRef, *, direct: bool
+        self,
+        method: Method,
+        project_id: str,
+        chunk: m.ChunkRef,
+        *,
+        direct: bool = False,
+        replace: bool = False,
     ) -> m.ChunkLocation:
         """The signed URL of a chunk, and its file where the client may touch that itself."""
-        expires = int(time.time()) + self.settings.url_seconds
+        key, seconds = chunk_key(project_id, chunk.hash), self.settings.url_seconds
+        signed = self.store.sign(method, key, chunk.size, seconds, replace=replace)
+        if signed is not None:
+            return m.ChunkLocation(hash=chunk.hash, url=signed.url, headers=dict(signed.headers))
+        expires = int(time.time()) + seconds
         grant = ChunkGrant(method, project_id, chunk.hash, chunk.size, expires)
-        path = self.store.path(chunk_key(project_id, chunk.hash))
+        path = self.store.local_path(key) if direct and self.settings.embedded else None
         return m.ChunkLocation(
             hash=chunk.hash,
             url=UrlSigner(self.settings.key).url(self.base_url, grant),
-            path=str(path) if direct and self.settings.embedded else None,
+            path=str(path) if path is not None else None,
         )
 
 
 def missing_chunks(
     database: Database, door: ChunkDoor, project_id: str, chunks: Sequence[m.ChunkRef]
 ) -> m.ChunkLocations:
-    """Lease all chunks named, and say where to PUT those that the store lacks."""
+    """Lease all chunks named, and say where to PUT those that the store lacks.
+
+    Raises:
+        ConflictError: they do not fit into the project (``storage_quota_exceeded``).
+    """
     wanted = {chunk.hash: chunk for chunk in chunks}
-    lease(database, door.settings, project_id, {c.hash: c.size for c in wanted.values()})
-    if door.settings.embedded:
-        door.store.make_folder(chunk_key(project_id, ""))
+    sizes = {chunk.hash: chunk.size for chunk in wanted.values()}
+    known = lease(database, door.settings, project_id, sizes)
+    folder = door.store.local_path(chunk_key(project_id, ""))
+    if door.settings.embedded and folder is not None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    there = sizes_there(door.store, project_id, sizes, known)
     locations = []
-    for chunk in wanted.values():
-        there = door.store.size(chunk_key(project_id, chunk.hash))
-        if there != chunk.size:
+    for name, chunk in wanted.items():
+        size = there.get(name)
+        if size != chunk.size:
             # What is there is broken: only a PUT, whose bytes are checked, replaces it.
-            locations.append(door.location("PUT", project_id, chunk, direct=there is None))
+            where = door.location(
+                "PUT", project_id, chunk, direct=size is None, replace=size is not None
+            )
+            locations.append(where)
     return m.ChunkLocations(chunks=locations)
 
 
 def chunk_sources(
-    door: ChunkDoor, project_id: str, chunks: Sequence[m.ChunkRef]
+    database: Database, door: ChunkDoor, project_id: str, chunks: Sequence[m.ChunkRef]
 ) -> m.ChunkLocations:
     """Where to GET chunks.
 
     Raises:
         ConflictError: the store lacks some (``chunks_missing``, ``data.missing``).
     """
-    refuse_missing(door.store, project_id, {chunk.hash: chunk.size for chunk in chunks})
+    with database.read() as session:
+        _, known = db.stored(session, project_id)
+    refuse_missing(door.store, project_id, {chunk.hash: chunk.size for chunk in chunks}, known)
     return m.ChunkLocations(
         chunks=[door.location("GET", project_id, chunk, direct=True) for chunk in chunks]
     )
 
 
-def lease(database: Database, settings: Settings, project_id: str, sizes: dict[str, int]) -> None:
-    """Keep chunks from being collected for a while; ``sizes`` is hash → bytes."""
+def lease(database: Database, settings: Settings, project_id: str, sizes: dict[str, int]) -> int:
+    """Keep chunks from being collected for a while; about how many the project has.
+
+    Args:
+        sizes: Hash → bytes.
+
+    Raises:
+        ConflictError: they do not fit into the project (``storage_quota_exceeded``).
+    """
     until = utcnow() + timedelta(seconds=settings.lease_seconds)
-    with database.write() as session:
-        db.lease_chunks(session, project_id, sizes, until)
+    try:
+        with database.write() as session:
+            quota.refuse_excess(session, settings, project_id, sizes)
+            db.lease_chunks(session, project_id, sizes, until)
+            _, known = db.stored(session, project_id)
+            return known
+    except ConflictError as error:
+        if error.code == "storage_quota_exceeded":
+            quota.free_unfinished(database, project_id)
+        raise
 
 
-def refuse_missing(store: Store, project_id: str, sizes: dict[str, int]) -> None:
+def sizes_there(
+    store: Store, project_id: str, hashes: Collection[str], known: int
+) -> dict[str, int]:
+    """The sizes of those of the chunks that the store has, by hash.
+
+    Args:
+        known: About how many chunks the project has.
+    """
+    keys = {chunk_key(project_id, name): name for name in hashes}
+    found = store.sizes(chunk_key(project_id, ""), keys, known)
+    return {keys[key]: size for key, size in found.items()}
+
+
+def refuse_missing(store: Store, project_id: str, sizes: dict[str, int], known: int) -> None:
     """Raise when the store lacks one of the chunks, or has it with another size.
+
+    Args:
+        sizes: Hash → bytes.
+        known: About how many chunks the project has.
 
     Raises:
         ConflictError: ``chunks_missing``, with the hashes in ``data.missing``.
     """
-    missing = [
-        name for name, size in sizes.items() if store.size(chunk_key(project_id, name)) != size
-    ]
+    there = sizes_there(store, project_id, sizes, known)
+    missing = [name for name, size in sizes.items() if there.get(name) != size]
     if missing:
         raise ConflictError(
             f"{len(missing)} of {len(sizes)} chunks are not in the store.",

@@ -7,7 +7,8 @@ from datetime import timedelta
 from periflow_server.db import snapshot as db
 from periflow_server.db.base import Database, utcnow
 from periflow_server.db.reference import forget_unused_snapshots
-from periflow_server.storage.store import Store, chunk_key, manifest_key
+from periflow_server.storage.key import chunk_key, manifest_key
+from periflow_server.storage.store import Store
 
 _CHUNKS_A_TRANSACTION = 500
 _SNAPSHOTS_A_TRANSACTION = 50
@@ -24,8 +25,7 @@ def collect_snapshots(database: Database, store: Store, grace_seconds: float) ->
         with database.write() as session:
             older_than = utcnow() - timedelta(seconds=grace_seconds)
             gone = forget_unused_snapshots(session, older_than, _SNAPSHOTS_A_TRANSACTION)
-            for project_id, name in gone:
-                store.delete(manifest_key(project_id, name))
+            store.delete([manifest_key(project_id, name) for project_id, name in gone])
         collected += len(gone)
         if len(gone) < _SNAPSHOTS_A_TRANSACTION:
             return collected
@@ -41,8 +41,7 @@ def collect_chunks(database: Database, store: Store) -> int:
     while True:
         with database.write() as session:
             chunks = db.forget_unheld_chunks(session, utcnow(), _CHUNKS_A_TRANSACTION)
-            for project_id, name in chunks:
-                store.delete(chunk_key(project_id, name))
+            store.delete([chunk_key(project_id, name) for project_id, name in chunks])
         collected += len(chunks)
         if len(chunks) < _CHUNKS_A_TRANSACTION:
             return collected

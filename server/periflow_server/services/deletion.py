@@ -7,7 +7,8 @@ from pathlib import Path
 
 from periflow_server.db import deletion as db
 from periflow_server.db.base import Database
-from periflow_server.storage.store import Store, chunk_key, log_key, manifest_key
+from periflow_server.storage.key import chunk_key, log_key, manifest_key
+from periflow_server.storage.store import Store
 
 
 def remove_deleted(database: Database, store: Store, jobs_dir: Path) -> int:

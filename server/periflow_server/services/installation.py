@@ -7,9 +7,8 @@ from periflow_server.db.base import Database, Session, new_id
 from periflow_server.db.installation import trait
 from periflow_server.services.vault import key_id
 from periflow_server.settings import Settings
+from periflow_server.storage.opening import STORE_ID
 from periflow_server.storage.store import Store
-
-_STORE_ID = "store-id"
 
 
 def join(database: Database, store: Store, settings: Settings) -> None:
@@ -44,13 +43,13 @@ def agree_on_key(session: Session, settings: Settings) -> None:
 def _compare_store(session: Session, store: Store) -> None:
     known = trait(session, "store")
     try:
-        own = store.get_bytes(_STORE_ID).decode()
+        own = store.get_bytes(STORE_ID).decode()
     except FileNotFoundError:
         own = ""
     if not known.value:
         known.value = own or new_id()
         if not own:
-            store.put_bytes(_STORE_ID, known.value.encode())
+            store.put_bytes(STORE_ID, known.value.encode())
     elif own != known.value:
         raise UsageError(
             "The servers on this database keep their files in another store.",

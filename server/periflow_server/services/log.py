@@ -13,7 +13,8 @@ from periflow_server.services import attempt as attempts
 from periflow_server.services.journal import offset_mismatch
 from periflow_server.services.text import Piece
 from periflow_server.services.token import AttemptIdentity
-from periflow_server.storage.store import Store, log_key
+from periflow_server.storage.key import log_key
+from periflow_server.storage.store import Store
 
 SEAL_BYTES = 256 * 1024
 """So many bytes stay in the database before they become one compressed object."""

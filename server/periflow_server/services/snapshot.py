@@ -9,7 +9,8 @@ from periflow_server.db import snapshot as db
 from periflow_server.db.base import Database, Session, utcnow
 from periflow_server.services import chunk
 from periflow_server.settings import Settings
-from periflow_server.storage.store import Store, manifest_key
+from periflow_server.storage.key import manifest_key
+from periflow_server.storage.store import Store
 
 
 def commit_snapshot(
@@ -20,13 +21,14 @@ def commit_snapshot(
     Raises:
         UnsafePathError: a path or link of it could leave its folder.
         IntegrityError: it is not a manifest, or does not add up (``bad_manifest``).
-        ConflictError: chunks it names are not in the store (``chunks_missing``).
+        ConflictError: chunks it names are not in the store (``chunks_missing``), or do not fit
+            into the project (``storage_quota_exceeded``).
     """
     manifest = Manifest.parse(document)
     sizes = {piece.hash: piece.size for piece in manifest.chunks}
     # Leased first: what is found now cannot be collected before the snapshot holds it.
-    chunk.lease(database, settings, project_id, sizes)
-    chunk.refuse_missing(store, project_id, sizes)
+    known = chunk.lease(database, settings, project_id, sizes)
+    chunk.refuse_missing(store, project_id, sizes, known)
     row = db.Snapshot(
         project_id=project_id,
         id=manifest.id,

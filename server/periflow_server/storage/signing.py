@@ -6,10 +6,9 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import urlencode
 
-Method = Literal["GET", "PUT"]
+from periflow_server.storage.store import Method
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,11 @@ class ChunkGrant:
     hash: str
     size: int
     expires: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the moment has come."""
+        return self.expires <= time.time()
 
 
 class UrlSigner:
@@ -46,9 +50,8 @@ class UrlSigner:
         return f"{base_url.rstrip('/')}{path}?{query}"
 
     def is_valid(self, grant: ChunkGrant, signature: str) -> bool:
-        """Whether we signed exactly this and its time is not over."""
-        signed = hmac.compare_digest(self._signature(grant).encode(), signature.encode())
-        return signed and grant.expires > time.time()
+        """Whether we signed exactly this."""
+        return hmac.compare_digest(self._signature(grant).encode(), signature.encode())
 
     def _signature(self, grant: ChunkGrant) -> str:
         text = "\n".join(

@@ -1,154 +1,70 @@
-"""The object store of the embedded server: a local folder.
-
-Keys are relative paths (``chunks/<project>/<hash[:2]>/<hash>``). Objects appear whole, by rename.
-"""
+"""What the server asks of a store of objects, whatever that is."""
 
 from __future__ import annotations
 
-import secrets
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal, Protocol
 
-from blake3 import blake3
-
-from periflow_sdk.errors import UnsafePathError
+Method = Literal["GET", "PUT"]
 
 
-def chunk_key(project_id: str, name: str) -> str:
-    """The key of a chunk by its hash; with an empty name, the folder of the project's chunks."""
-    folder = f"chunks/{project_id}"
-    return f"{folder}/{name[:2]}/{name}" if name else folder
+@dataclass(frozen=True)
+class SignedUrl:
+    """An address at which a client may do one thing; ``headers`` have to be sent along."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def manifest_key(project_id: str, snapshot_id: str) -> str:
-    """The key of a snapshot's manifest; with an empty id, the folder of the project's ones."""
-    folder = f"manifests/{project_id}"
-    return f"{folder}/{snapshot_id}.json" if snapshot_id else folder
+class Store(Protocol):
+    """Objects by key; every method may be called from any thread.
 
-
-def log_key(attempt_id: str, name: str = "") -> str:
-    """The key of a piece of an attempt's log; without a name, the folder of all of them."""
-    return f"logs/{attempt_id}/{name}" if name else f"logs/{attempt_id}"
-
-
-class Store:
-    """Objects below one folder.
-
-    Args:
-        root: The folder; made when it is missing.
+    What a store on a network refuses or fails to do is a ``StoreError``; what it fails to do for
+    a moment only has been tried again before.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    def path(self, key: str) -> Path:
-        """Where the object lies. Refuses a key that leaves the folder."""
-        if key.startswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
-            raise UnsafePathError(f"The storage key {key!r} leaves its folder.")
-        return self.root / key
-
-    def make_folder(self, key: str) -> None:
-        """Make sure of the folder of this key, for clients that put files there themselves."""
-        self.path(key).mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    def open(self, key: str) -> BinaryIO:
-        """Open the object for reading.
-
-        Raises:
-            FileNotFoundError: there is no such object.
-        """
-        return self.path(key).open("rb", buffering=0)
-
     def put_bytes(self, key: str, data: bytes) -> None:
-        """Write the object, replacing what was there."""
-        with self.writing(key) as file:
-            file.write(data)
+        """Write the object whole, replacing what was there."""
 
-    @contextmanager
-    def writing(self, key: str) -> Iterator[BinaryIO]:
-        """A file that becomes the object when the block ends well, and vanishes otherwise."""
-        target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                yield file
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-    def get_bytes(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        """Read the object or a part of it.
+    def get_bytes(self, key: str) -> bytes:
+        """Read the object.
 
         Raises:
             FileNotFoundError: there is no such object.
         """
-        with self.path(key).open("rb") as file:
-            file.seek(offset)
-            return file.read() if length is None else file.read(length)
 
-    def size(self, key: str) -> int | None:
-        """Size in bytes, or None when there is no such object."""
-        try:
-            return self.path(key).stat().st_size
-        except FileNotFoundError:
-            return None
+    def sizes(self, folder: str, keys: Collection[str], known: int) -> dict[str, int]:
+        """The sizes in bytes of those of the objects that are there.
 
-    def delete(self, key: str) -> None:
-        """Remove the object; nothing happens when it is not there."""
-        self.path(key).unlink(missing_ok=True)
+        Args:
+            folder: What all the keys begin with, up to a slash.
+            known: About how many objects the folder has.
+        """
 
-    def delete_all(self, prefix: str) -> None:
+    def listing(self, folder: str) -> Iterator[tuple[str, int]]:
+        """The key and size of every object of a folder."""
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Remove the objects; nothing happens about those that are not there."""
+
+    def delete_all(self, folder: str) -> None:
         """Remove all objects of a folder; nothing happens when it is not there."""
-        shutil.rmtree(self.path(prefix), ignore_errors=True)
 
     def remove_stale_files(self, age_seconds: float) -> int:
         """Remove what writers who were killed left behind, once it is so old; how many."""
-        before = time.time() - age_seconds
-        removed = 0
-        for path in self.root.rglob(".*.tmp"):
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < before:
-                    path.unlink()
-                    removed += 1
-        return removed
 
+    def sign(
+        self, method: Method, key: str, size: int, seconds: int, *, replace: bool
+    ) -> SignedUrl | None:
+        """Where a client reaches the object without this server; None where it has to ask us.
 
-class ChunkWriter:
-    """A chunk being received: hashed while it is written, invisible until ``commit``."""
+        Args:
+            size: Bytes of the object; nothing else may be PUT, where the store can tell.
+            seconds: How long it holds.
+            replace: Whether a PUT may replace an object that is there.
+        """
 
-    def __init__(self, store: Store, key: str) -> None:
-        self._target = store.path(key)
-        self._target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = f".{self._target.name}.{secrets.token_hex(8)}.tmp"
-        self._temporary = self._target.with_name(name)
-        self._file = self._temporary.open("xb", buffering=0)
-        self._hash = blake3()
-
-    def write(self, pieces: list[bytes]) -> None:
-        """Append some pieces."""
-        for piece in pieces:
-            self._hash.update(piece)
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-
-    def hash(self) -> str:
-        """The blake3 of what was written so far, in hex."""
-        return self._hash.hexdigest()
-
-    def commit(self) -> None:
-        """Let the object appear under its key."""
-        self._file.close()
-        self._temporary.replace(self._target)
-
-    def close(self) -> None:
-        """Give up what was not committed."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+    def local_path(self, key: str) -> Path | None:
+        """The object's file on this machine, if that is what the store consists of."""

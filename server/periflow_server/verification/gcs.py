@@ -43,7 +43,7 @@ def check(body: GcsCredentialCreate, url: str, token_url: str) -> None:
         raise unavailable(_SERVICE, f"it answered {answer.status_code}")
 
 
-def sign_in(http: httpx.Client, document: dict[str, Any]) -> str:
+def sign_in(http: httpx.Client, document: dict[str, Any], scope: str = _SCOPE) -> str:
     """A token of a service account.
 
     Args:
@@ -55,7 +55,7 @@ def sign_in(http: httpx.Client, document: dict[str, Any]) -> str:
     """
     from google.auth.exceptions import RefreshError, TransportError
 
-    account = account_of(document)
+    account = account_of(document, scope)
     try:
         account.refresh(_Transport(http))
     except TransportError as error:
@@ -70,7 +70,7 @@ def sign_in(http: httpx.Client, document: dict[str, Any]) -> str:
     return str(account.token)
 
 
-def account_of(document: dict[str, Any]) -> Any:
+def account_of(document: dict[str, Any], scope: str = _SCOPE) -> Any:
     """The service account of a key file, as google-auth has it.
 
     Raises:
@@ -81,7 +81,7 @@ def account_of(document: dict[str, Any]) -> Any:
 
     try:
         return Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
-            document, scopes=[_SCOPE]
+            document, scopes=[scope]
         )
     except (ValueError, GoogleAuthError):
         raise refused(_SERVICE, "the private key cannot be read") from None

@@ -16,7 +16,7 @@ from periflow_server.db.base import Database
 from periflow_server.db.schema import import_tables
 from periflow_server.scheduler import Scheduler
 from periflow_server.settings import Settings
-from periflow_server.storage.store import Store
+from periflow_server.storage.folder import FolderStore
 
 AGENT_FOLDER = Path("/nonexistent")
 
@@ -132,7 +132,7 @@ def _watch_until_lost(desk: Any, number: int) -> None:
     import_tables()
     database = Database(desk.server.database_url)
     settings = Settings(data_dir=desk.server.data_dir, executor="none", foreign_lease_seconds=0.1)
-    watcher = Scheduler(database, Store(desk.server.data_dir / "storage"), settings)
+    watcher = Scheduler(database, FolderStore(desk.server.data_dir / "storage"), settings)
     watch: Callable[[], None] = watcher._watch
     try:
         desk.wait_for(lambda: watch() or desk.job(number).status == "failed")

@@ -20,7 +20,7 @@ from periflow_server.db.schema import import_tables
 from periflow_server.executors.local import LocalExecutor, prepare_node
 from periflow_server.scheduler import MOST_STARTS, Scheduler
 from periflow_server.settings import Settings
-from periflow_server.storage.store import Store
+from periflow_server.storage.folder import FolderStore
 
 SLEEPER = """
 import json, os, subprocess, sys, time
@@ -158,7 +158,7 @@ def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
     database = Database(desk.server.database_url)
     import_tables()
     settings = Settings(data_dir=data_dir)
-    thread = Scheduler(database, Store(data_dir / "storage"), settings, executor)
+    thread = Scheduler(database, FolderStore(data_dir / "storage"), settings, executor)
     thread.start()
 
     def is_over() -> bool:

@@ -20,7 +20,7 @@ from periflow_server.db.schema import import_tables
 from periflow_server.executors.manual import ManualExecutor
 from periflow_server.scheduler import Scheduler
 from periflow_server.settings import Settings
-from periflow_server.storage.store import Store
+from periflow_server.storage.folder import FolderStore
 
 if TYPE_CHECKING:
     from conftest import ServerProcess
@@ -171,7 +171,7 @@ def test_job_of_a_server_that_is_gone_with_its_agents_waits_for_another(
     import_tables()
     database = Database(pair.servers[0].database_url)
     settings = Settings(data_dir=tmp_path / "third", foreign_lease_seconds=0.1)
-    third = Scheduler(database, Store(tmp_path / "store"), settings, ManualExecutor())
+    third = Scheduler(database, FolderStore(tmp_path / "store"), settings, ManualExecutor())
     third.start()
     try:
         desks[0].wait_for(lambda: len(desks[0].job(job.number).attempts) > 1)
