@@ -78,7 +78,7 @@ class Shell:
             cwd=str(self.folder),
             dimensions=(40, columns),
             encoding="utf-8",
-            timeout=30,
+            timeout=90,
         )
 
     def sign_up(self, username: str = "ada") -> None:

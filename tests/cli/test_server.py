@@ -77,7 +77,7 @@ def test_killed_server_is_replaced(shell) -> None:
     shell.sign_up()
     pid = shell.json("server", "status")["pid"]
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([p for p in psutil.process_iter() if p.pid == pid], timeout=5)
+    psutil.wait_procs([p for p in psutil.process_iter() if p.pid == pid], timeout=90)
     assert shell.json("whoami")["username"] == "ada"
     assert shell.json("server", "status")["pid"] != pid
 

@@ -76,7 +76,7 @@ def test_fetch_goes_on_where_a_killed_one_stopped(tmp_path: Path) -> None:
     while not (tmp_path / "log").exists():
         assert killed.poll() is None
     killed.kill()
-    killed.wait(10)
+    killed.wait(90)
     found = Cache(tmp_path / "cache", 10**9).obtain("key", "name.txt", SIZE, filler())
     assert found.stat().st_size == SIZE  # its lock went with the process
 
