@@ -16,7 +16,8 @@ from typing import Any
 import pexpect
 import psutil
 import pytest
-from nursery import nursery, run
+from local_server import host
+from nursery import run
 from waiting import wait_until
 
 PF = Path(sys.executable).parent / "pf"
@@ -78,7 +79,7 @@ class Shell:
             cwd=str(self.folder),
             dimensions=(40, columns),
             encoding="utf-8",
-            timeout=90,
+            timeout=200,
         )
 
     def sign_up(self, username: str = "ada") -> None:
@@ -86,21 +87,9 @@ class Shell:
         words = ("signup", "--username", username, "--name", "Ada", "--email", email)
         self.pf(*words, "--password-stdin", stdin=PASSWORD)
 
-    def host(self) -> None:
-        """Have the local server run already."""
-        folder = self.home / "server"
-        folder.mkdir(parents=True, mode=0o700)
-        self.home.chmod(0o700)
-        if parent := nursery("periflow_server"):
-            words = ("serve", "--embedded", "--home", str(self.home))
-            with (folder / "server.log").open("a") as log, Path(os.devnull).open() as nothing:
-                streams = nothing.fileno(), log.fileno(), log.fileno()
-                parent.fork(words, self.env, Path("/"), *streams)
-            wait_until((folder / "server.json").exists)
-
     def settle(self) -> None:
         """Sign up, with an organization and a project, on a server that runs already."""
-        self.host()
+        host(self.home, self.env)
         self.sign_up()
         self.pf("org", "create", "analytical")
         self.pf("project", "create", "engines")

@@ -192,7 +192,7 @@ def test_killed_download_goes_on_and_processes_share_it(
     assert before < 16
     part = state.with_name(".weights.bin.part").stat()
     outputs = [
-        process.communicate(timeout=100)[0]
+        process.communicate(timeout=200)[0]
         for process in [start(FETCH, *arguments), start(FETCH, *arguments)]
     ]
     assert outputs[0] == outputs[1]
@@ -238,7 +238,7 @@ def test_workers_forked_after_the_parent_has_read_do_not_hang(
     fill_s3(s3_url, bucket, {f"{number}": str(number).encode() for number in range(10)})
     link = linked("s3", bucket, s3_url, "").model_dump_json()
     process = start(WORKERS, link, json.dumps(S3_SECRETS), str(tmp_path))
-    assert process.communicate(timeout=100)[0] == "done\n"
+    assert process.communicate(timeout=200)[0] == "done\n"
 
 
 def test_people_read_a_linked_dataset_by_signed_urls(

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+from local_server import host
+from nursery import run
 from waiting import wait_until
 
 from periflow_sdk.api import models as m
@@ -22,6 +24,12 @@ from periflow_sdk.api.client import ApiClient
 from periflow_sdk.errors import NotFoundError, PeriFlowError
 
 BIN = Path(sys.executable).parent
+SIGN_UP = (
+    "signup --username ada --name Ada --email ada@example.com --password-stdin",
+    "org create analytical",
+    "project create engines",
+)
+PASSWORD = "correct horse battery"
 COUNTING_JOB = Path(__file__).parent / "counting_job"
 
 
@@ -58,7 +66,7 @@ class Stranger:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=200,
         )
 
     def pf(self, *arguments: object, stdin: str = "") -> str:
@@ -83,13 +91,16 @@ class Stranger:
         return self._project
 
     def sign_up(self) -> None:
-        self.pf(
-            *("signup", "--username", "ada", "--name", "Ada", "--email", "ada@example.com"),
-            "--password-stdin",
-            stdin="correct horse battery",
-        )
-        self.pf("org", "create", "analytical")
-        self.pf("project", "create", "engines")
+        for line in SIGN_UP:
+            self.pf(*line.split(), stdin=PASSWORD)
+
+    def settle(self) -> None:
+        """Be signed up already, on a server that runs already."""
+        host(self.home, self.environment)
+        for line in SIGN_UP:
+            words = line.split()
+            done = run("periflow_cli", words, self.environment, folder=self.folder, stdin=PASSWORD)
+            assert done.returncode == 0, done.stderr
 
     def run_counting_job(self, *options: str, devices: int = 1, script: str = "train.py") -> int:
         """Start the counting job and return its number."""
@@ -179,7 +190,7 @@ def newcomer(tmp_path: Path) -> Iterator[Stranger]:
 @pytest.fixture
 def stranger(newcomer: Stranger) -> Stranger:
     """Signed up, with an organization and a project."""
-    newcomer.sign_up()
+    newcomer.settle()
     return newcomer
 
 
@@ -187,6 +198,6 @@ def stranger(newcomer: Stranger) -> Stranger:
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
     """One signed-up stranger for the tests of a module; leave the server running."""
     stranger = Stranger(tmp_path_factory.mktemp("settled"))
-    stranger.sign_up()
+    stranger.settle()
     yield stranger
     stranger.leave()

@@ -83,7 +83,7 @@ def test_a_script_that_attaches_itself_is_a_job_with_metrics_and_checkpoints(str
     (job,) = stranger.json("job", "list")
     assert (job["status"], job["vm"], job["total_steps"]) == ("running", "attached", 20)
     gate.touch()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 0
     assert err.splitlines() == ["PeriFlow: this run is job 1 (attached_run): pf job view 1"]
 
@@ -103,7 +103,7 @@ EARLY = ("success", "finished early at step 12 of 20")
 
 def test_a_script_that_is_done_early_is_a_success_that_says_so(stranger) -> None:
     process = start(stranger, "--enough", 12)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 0
     job = stranger.wait_for_job(1)
     assert (job["status"], job["reason"]) == EARLY
@@ -116,7 +116,7 @@ def test_a_killed_script_is_a_failed_job_that_has_lost_nothing(stranger) -> None
     stranger.wait_until(lambda: (stranger.folder / "checkpoints" / "state.txt").exists())
     stranger.wait_for_step(1, 19)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
 
     job = stranger.wait_for_job(1)
     assert (job["status"], job["exit_code"]) == ("failed", None)
@@ -130,7 +130,7 @@ def test_stop_reaches_an_attached_run(stranger) -> None:
     process = start(stranger, "--steps", 10_000, "--until-told")
     stranger.wait_until(lambda: stranger.peek(1))
     stranger.pf("job", "stop", 1, "-y")
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 0
     assert stranger.wait_for_job(1)["status"] == "stopped"
     assert_nobody_is_left(stranger)
@@ -149,7 +149,7 @@ def test_two_local_ranks_have_one_job_and_one_agent(stranger) -> None:
         cwd=stranger.folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("PeriFlow:") == 1
@@ -186,7 +186,7 @@ def server(stranger: Any, verb: str) -> None:
 def test_a_run_without_a_server_is_brought_whole_by_sync_and_only_once(remote) -> None:
     server(remote, "stop")
     process = start(remote)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0
     (folder,) = folders(remote)
     assert err.count("PeriFlow:") == 1 and f"pf job sync {folder}" in err
@@ -212,7 +212,7 @@ def test_a_run_without_a_server_is_brought_whole_by_sync_and_only_once(remote) -
 
 def test_a_run_that_was_done_early_is_so_when_it_is_synced(remote) -> None:
     server(remote, "stop")
-    start(remote, "--enough", 12).communicate(timeout=60)
+    start(remote, "--enough", 12).communicate(timeout=200)
     (folder,) = folders(remote)
     agent = agent_of(remote, folder)
     if agent is not None:
@@ -234,7 +234,7 @@ def test_an_agent_that_was_killed_leaves_the_rest_to_sync(stranger) -> None:
     refused = stranger.try_pf("job", "sync", folder)
     assert refused.returncode == 5 and "goes on" in refused.stderr
     gate.touch()
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
 
     stranger.pf("job", "sync", folder)
     job = stranger.job(1)
@@ -257,7 +257,7 @@ def assert_loads(stranger: Any, name: str, value: float) -> None:
 @pytest.mark.parametrize("options", [[], ["--die"]])
 def test_states_of_an_attached_run_are_written_and_sent_by_its_agent(stranger, options) -> None:
     process = start(stranger, *options, script=SAVING)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == (-signal.SIGKILL if options else 0), err
     assert out.splitlines() == ["in memory True", "by training 0"]
     job = stranger.wait_for_job(1)
@@ -282,7 +282,7 @@ def test_states_of_an_attached_run_are_written_and_sent_by_its_agent(stranger, o
 
 def test_states_are_written_without_a_server_and_sent_by_sync(remote) -> None:
     server(remote, "stop")
-    out, _ = start(remote, script=SAVING).communicate(timeout=60)
+    out, _ = start(remote, script=SAVING).communicate(timeout=200)
     assert out.splitlines() == ["in memory True", "by training 0"]
     (folder,) = folders(remote)
     agent = agent_of(remote, folder)
@@ -341,7 +341,7 @@ def test_a_run_that_was_given_up_is_attached_again_by_a_login_that_has_to_be_ren
     hasty.wait_until(lambda: login_of(hasty) != before)  # nobody but the agent is there to do it
     hasty.wait_for_job(1, "running")
     gate.touch()
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     job = hasty.wait_for_job(1)
     assert job["status"] == "success" and len(hasty.json("job", "list")) == 1
     assert values(hasty, 1) == counted(20)
@@ -362,7 +362,7 @@ def test_a_login_that_has_ended_is_waited_for(hasty: Any) -> None:
     hasty.wait_until(lambda: hasty.peek(1))
     hasty.wait_for_job(1, "running")
     gate.touch()
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert hasty.wait_for_job(1)["status"] == "success"
     assert values(hasty, 1) == counted(20)
     assert_nobody_is_left(hasty)

@@ -108,7 +108,7 @@ def run_ranks(run: Run, code: str, ranks: int) -> list[str]:
     """What each rank printed, once all have ended well."""
     outputs = []
     for process in start(run, code, ranks):
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=200)
         assert process.returncode == 0, err[-3000:]
         outputs.append(out)
     return outputs

@@ -131,7 +131,7 @@ def test_folder_without_a_database_is_named(tmp_path: Path) -> None:
         [sys.executable, "-m", "periflow_server", "admin", "list-orgs", "--home", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr and "PERIFLOW_SERVER_DATABASE_URL" in done.stderr

@@ -137,7 +137,7 @@ def failure_of(operation: Any, mode: Any, world: World, examples: int) -> str | 
         headers = {"Authorization": f"Bearer {world.token(label)}"}
         # A query can name a parameter twice, which counts as wrong, and the last one is read.
         checks = CHECKS if case.method == "GET" else [*CHECKS, negative_data_rejection]
-        case.call_and_validate(headers=headers, checks=checks, timeout=90)
+        case.call_and_validate(headers=headers, checks=checks, timeout=200)
 
     try:
         ask()

@@ -161,7 +161,7 @@ def test_servers_go_on_when_the_database_comes_back(
     postgresql.stop()
     try:
         headers = {"Authorization": f"Bearer {one.session.access_token}"}
-        answer = httpx.get(f"{one.url}/api/v1/users/me", headers=headers, timeout=90)
+        answer = httpx.get(f"{one.url}/api/v1/users/me", headers=headers, timeout=200)
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
         assert httpx.get(f"{one.url}/api/v1/health").status_code in (200, 503)
     finally:

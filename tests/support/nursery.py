@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import functools
 import gc
 import json
@@ -25,6 +26,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 _LONGEST_REQUEST = 1 << 20
+_PRCTL, _PR_SET_PDEATHSIG = getattr(ctypes.CDLL(None), "prctl", None), 1
 _BIN = Path(sys.executable).parent
 _PROGRAMS = {
     "periflow_cli": ("pf", "periflow_cli.main"),
@@ -193,6 +195,7 @@ def _become(package: str, request: bytes, streams: Sequence[int], others: Iterab
     """The child: becomes the program."""
     arguments, variables, folder = json.loads(request)
     os.setsid()
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)  # an interrupted test run leaves nobody behind
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
     for other in others:
