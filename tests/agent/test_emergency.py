@@ -255,7 +255,6 @@ def test_acknowledged_stop_counts_more_than_a_word_of_being_early(begin, client)
     assert only_attempt(job).status == "preempted", job.story()
 
 
-@pytest.mark.timeout(200)
 def test_rank_that_fails_under_torchrun_makes_no_preemption_of_what_the_others_are_sent(run, until):
     launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2"
     job = run(f"{launcher} {TRAINING} --raises-at 20", devices=2)

@@ -83,13 +83,15 @@ class Shell:
         )
 
     def sign_up(self, username: str = "ada") -> None:
+        """Sign up; on a server that runs already, where this home has none yet."""
+        if not (self.home / "server").exists() and "PERIFLOW_URL" not in self.env:
+            host(self.home, self.env)
         email = f"{username}@example.com"
         words = ("signup", "--username", username, "--name", "Ada", "--email", email)
         self.pf(*words, "--password-stdin", stdin=PASSWORD)
 
     def settle(self) -> None:
         """Sign up, with an organization and a project, on a server that runs already."""
-        host(self.home, self.env)
         self.sign_up()
         self.pf("org", "create", "analytical")
         self.pf("project", "create", "engines")

@@ -146,7 +146,6 @@ def preempt(run: Run, way: str) -> None:
         terminate(run, lambda: run.pid(1))
 
 
-@pytest.mark.timeout(240)
 def test_coupled_ranks_lose_and_repeat_no_step_in_two_preemptions(stranger) -> None:
     expected = losses(stranger.folder)
     run = Run(stranger, coupled())
@@ -166,7 +165,6 @@ def test_coupled_ranks_lose_and_repeat_no_step_in_two_preemptions(stranger) -> N
     assert "after the notice" in view
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("way", ["pf", "agent", "rank"])
 def test_uncoupled_ranks_go_on_where_they_saved(stranger, way) -> None:
     run = Run(stranger, uncoupled())
@@ -180,7 +178,6 @@ def test_uncoupled_ranks_go_on_where_they_saved(stranger, way) -> None:
     assert job["notice_to_durable_seconds"] < 30
 
 
-@pytest.mark.timeout(180)
 def test_stop_saves_at_one_step_and_does_not_start_again(stranger) -> None:
     run = Run(stranger, coupled(options="--steps 100000"))
     run.wait_for_steps(10)
@@ -202,7 +199,6 @@ def test_framework_that_swallows_the_signal_and_leaves_half_way_has_failed(stran
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(180)
 def test_rank_that_raises_under_torchrun_is_a_failed_job(stranger) -> None:
     run = Run(stranger, coupled(options="--fail-at 5"))
     job = run.end()
