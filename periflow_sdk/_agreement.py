@@ -78,6 +78,10 @@ class Agreement:
             self._refused = step
         return is_time
 
+    def refuse(self, step: int) -> None:
+        """The script was told "no" about ``step``, since nobody has asked for anything."""
+        self._refused = step
+
     def is_committed(self, step: int) -> bool:
         """Whether every rank saves at ``step``; asks nobody and waits for nothing."""
         return 0 < self._control[word.COMMITTED] == step != self._refused

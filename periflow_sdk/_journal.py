@@ -8,19 +8,24 @@ import time
 
 from ._append_file import AppendFile
 from ._mapped_file import MappedFile
-from ._metric_log import MetricLog
+from ._metric_log import MetricLog, Templates
 from ._values import encode_string
 from .errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+    from typing import Any
 
     from ._staging import StagedFile
     from .environment import JobEnvironment
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 LONGEST_RECORD = 15 * 1024 * 1024  # bytes; what reads the journal takes lines of up to 16 MiB
+_STEP = '{"t":"step","s":%d,"w":%de-3,"d":%de-6}\n'
+_METRIC = '{"t":"metric","s":%d,"w":%de-3,"m":{'
+_STEP_BYTES = _STEP.encode()
 _now = time.time
 _now_ns = time.time_ns
 
@@ -43,16 +48,38 @@ class Journal(MetricLog):
         self._folder = folder
         self._rank = rank
         self.file = MappedFile(self._open_segment, segment_bytes)
-        super().__init__('{"t":"metric","s":%d,"w":%de-3,"m":{', "}}\n", self.file.append)
+        super().__init__(_METRIC, "}}\n", self.file.append)
+        self._step_templates = Templates(_STEP + _METRIC, "}}\n")
 
     def step(self, step: int, nanoseconds: int) -> None:
         """Record that a step is finished, and how long it took."""
         if self.late.waiting:
             self.drain()
         milliseconds, microseconds = _now_ns() // 1_000_000, nanoseconds // 1000
-        self.file.append(
-            b'{"t":"step","s":%d,"w":%de-3,"d":%de-6}\n' % (step, milliseconds, microseconds)
-        )
+        self.file.append(_STEP_BYTES % (step, milliseconds, microseconds))
+
+    def step_with_values(self, step: int, nanoseconds: int, values: Mapping[str, Any]) -> None:
+        """Do step() and metric() in one write, with one look at the clock.
+
+        Raises:
+            UsageError: As metric(); nothing is written.
+        """
+        if self.late.waiting:
+            self.drain()
+        milliseconds = _now_ns() // 1_000_000
+        given: tuple[Any, ...] = (*values.values(),)
+        for value in given:
+            if value.__class__ is not float or value - value != 0.0:  # NaN and the infinities
+                values = self._texts(step, milliseconds, values)
+                given = (*values.values(),)
+                break
+        if not given:
+            self.step(step, nanoseconds)
+            return
+        template = self._step_templates[(*values,)]
+        head = (step, milliseconds, nanoseconds // 1000, step, milliseconds)
+        if not self.file.append(template % (*head, *given)):
+            self.file.lost += 1  # they are two records
 
     def init(
         self,
@@ -206,6 +233,14 @@ class LocalLog(MetricLog):
 
     def step(self, step: int, nanoseconds: int) -> None:
         """Nothing to keep."""
+
+    def step_with_values(self, step: int, nanoseconds: int, values: Mapping[str, Any]) -> None:
+        """Do metric().
+
+        Raises:
+            UsageError: As metric(); nothing is written.
+        """
+        self.metric(step, values)
 
     def finish(self, step: int) -> None:
         """Close the file."""

@@ -33,7 +33,7 @@ class MetricLog:
     def __init__(self, start: str, end: str, append: Callable[[bytes], object]) -> None:
         self.late = LateValues()
         self._append = append
-        self._templates = _Templates(start, end)
+        self._templates = Templates(start, end)
 
     def metric(self, step: int, values: Mapping[str, Any], milliseconds: int = 0) -> None:
         """Write the values of one metric() call.
@@ -87,7 +87,7 @@ class _Text(str):
     __repr__ = str.__str__
 
 
-class _Templates(dict[tuple[str, ...], bytes]):
+class Templates(dict[tuple[str, ...], bytes]):
     """For each tuple of names, the line with places for step, milliseconds and values."""
 
     def __init__(self, start: str, end: str) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _EMERGENCY = control_words.EMERGENCY
 _STARTED = control_words.STARTED
 _FINISHED = control_words.FINISHED
+_STOP = control_words.STOP
+_ABORTS = control_words.ABORTS
 _SHARDED_SECONDS = 600.0  # how long finish() waits for a sharded checkpoint to be on the disk
 _WRITING_SECONDS = 10.0  # how long finish() gives the worker to write states in memory
 _LATE_SECONDS = 1.0  # how long finish() gives values that are still on a GPU
@@ -120,6 +122,7 @@ class Session:
         self._agreement = Agreement(progress, control)
         self._notice = notice
         self._first_step = self._step = first_step
+        self._was_complete = 0 < total_steps <= first_step  # nothing left to do from the beginning
         self._started_at: int | None = None
         self._is_forked = False
         control_words.begin(progress, total_steps=total_steps, first_step=first_step)
@@ -148,6 +151,34 @@ class Session:
         self._started_at = None
         self.log.step(self._step, _clock() - started_at)
         self._progress[_FINISHED] = self._step
+
+    def complete_step(self, values: Mapping[str, Any], ended_at: int | None = None) -> bool:
+        """end_step(), metric() and should_stop() in one, for callbacks: less code is touched.
+
+        Args:
+            values: As metric() takes them, of the step that ends.
+            ended_at: When it ended, by ``time.perf_counter_ns()``; None: now.
+
+        Returns:
+            What should_stop() says.
+
+        Raises:
+            UsageError: There is no step to end, or a value that metric() does not take; nothing
+                is recorded, and the step has not ended.
+        """
+        started_at = self._started_at
+        if started_at is None:
+            self.end_step()  # says what to do
+            return False
+        step = self._step
+        self.log.step_with_values(step, (ended_at or _clock()) - started_at, values)
+        self._started_at = None
+        self._progress[_FINISHED] = step
+        control = self._control
+        if control[_EMERGENCY] or control[_STOP] or control[_ABORTS]:
+            return self.should_stop()
+        self._agreement.refuse(step)
+        return self._was_complete
 
     def abandon_step(self) -> None:
         """Leave the step unfinished: it counts as not done, and the next one has its number."""
@@ -190,6 +221,7 @@ class Session:
         if step is not None and self._progress[_STARTED] == self._first_step == 0:
             # Outside a job nobody else says where the run goes on.
             self._first_step = self._step = step
+            self._was_complete = 0 < self.total_steps <= step
             control_words.begin(self._progress, total_steps=self.total_steps, first_step=step)
         return path
 
@@ -200,7 +232,7 @@ class Session:
         return self._agreement.is_emergency_save(self._step)
 
     def should_stop(self) -> bool:
-        return self._agreement.should_stop(self._step) or self._was_complete()
+        return self._agreement.should_stop(self._step) or self._was_complete
 
     def is_complete(self) -> bool:
         return 0 < self.total_steps <= self._progress[_FINISHED]
@@ -243,7 +275,3 @@ class Session:
 
     def _save_type(self, step: int) -> str:
         return "EMERGENCY" if self._agreement.is_committed(step) else "NORMAL"
-
-    def _was_complete(self) -> bool:
-        """Whether there was nothing left to do when the run began."""
-        return 0 < self.total_steps <= self._first_step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from periflow_sdk.errors import UsageError
@@ -183,7 +183,7 @@ class DataEnvironment:
 
     url: str | None
     token_file: Path | None
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     organization: str | None
     project: str | None
     mounts: Mapping[str, DataMount]

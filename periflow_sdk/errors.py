@@ -54,6 +54,9 @@ class PeriFlowError(Exception):
         self.code = code or self.default_code
         self.hint = hint
         self.data: dict[str, Any] = dict(data or {})
+        if hint and hint not in str(self):
+            # A script's traceback is where the hint is needed.
+            self.add_note(f"Next: {hint}")
 
 
 class UsageError(PeriFlowError):

@@ -51,6 +51,7 @@ class Turns:
     Attributes:
         switch: Makes a way the only one that is on; set by the training.
         seconds: Seconds a step of each way, by round.
+        busy: The same, of the training thread's CPU time: nearly deaf to what else runs here.
     """
 
     def __init__(self, steps: int, width: int) -> None:
@@ -59,7 +60,8 @@ class Turns:
         self.total = WARM_UP + self.rounds * len(WAYS) * (GROUP + 1) + 1
         self.switch: Callable[[str], None] = lambda way: None
         self.seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-        self._count, self._way, self._begin = -WARM_UP, "", 0.0
+        self.busy: dict[str, list[float]] = {way: [] for way in WAYS}
+        self._count, self._way, self._begin, self._busy = -WARM_UP, "", 0.0, 0.0
 
     def tick(self) -> None:
         """A step begins; the first one of a group is the switch's, and not timed."""
@@ -67,12 +69,13 @@ class Turns:
         if self._count >= 0 and place == 0:
             if self._way:
                 self.seconds[self._way].append((time.perf_counter() - self._begin) / GROUP)
+                self.busy[self._way].append((time.thread_time() - self._busy) / GROUP)
             turn = self._count // (GROUP + 1)
             number, place_of_way = divmod(turn, len(WAYS))
             self._way = WAYS[(place_of_way + number) % len(WAYS)]  # each is first now and then
             self.switch(self._way)
         elif place == 1:
-            self._begin = time.perf_counter()
+            self._begin, self._busy = time.perf_counter(), time.thread_time()
         self._count += 1
 
 
@@ -172,15 +175,20 @@ def measure(title: str, train: Callable[[Turns], None], steps: int, width: int) 
     turns = Turns(steps, width)
     train(turns)
     pf.finish()
-    control = turns.seconds["control"]
     print(f"\n{title}: {steps} steps of each; load {os.getloadavg()[0]:.1f}\n")
-    print("| way | µs a step | against the control | quartiles |")
-    print("| --- | --- | --- | --- |")
+    print("| way | µs a step | against the control | quartiles | CPU against it |")
+    print("| --- | --- | --- | --- | --- |")
     for way in WAYS:
-        pairs = zip(turns.seconds[way], control, strict=False)
-        low, middle, high = statistics.quantiles([mine / other for mine, other in pairs], n=4)
+        low, middle, high = against_control(turns.seconds, way)
+        _, busy, _ = against_control(turns.busy, way)
         step = statistics.median(turns.seconds[way]) * 1e6
-        print(f"| {way} | {step:.0f} | {middle:.3f} | {low:.3f} to {high:.3f} |", flush=True)
+        print(f"| {way} | {step:.0f} | {middle:.3f} | {low:.3f} to {high:.3f} | {busy:.3f} |")
+
+
+def against_control(times: dict[str, list[float]], way: str) -> list[float]:
+    """The quartiles of a way's time against the control's of the same round."""
+    pairs = zip(times[way], times["control"], strict=False)
+    return statistics.quantiles([mine / other for mine, other in pairs], n=4)
 
 
 def main() -> None:

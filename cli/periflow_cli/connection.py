@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from periflow_cli.group import Invocation
@@ -14,6 +15,7 @@ from periflow_sdk.api.models import CurrentApiKey, Organization, Project, Sessio
 from periflow_sdk.errors import (
     ApiError,
     LoginRequiredError,
+    PeriFlowError,
     ServerUnreachableError,
     UsageError,
 )
@@ -70,12 +72,22 @@ class Connection:
         return self._login.username if self._login else None
 
     def log_in(self, session: Session) -> None:
-        """Keep a fresh login; what another user had chosen here is forgotten."""
+        """Keep a fresh login; the one before ends, what another user had chosen is forgotten."""
         previous = self._login
         self._login = _login_of(session)
         self.profile.save_login(self.key, self._login)
         if previous is None or previous.username != self._login.username:
             self.profile.choose(self.key, None, None)
+        if previous is not None:
+            self._end(previous)
+
+    def _end(self, login: Login) -> None:
+        """End a login whose tokens are kept nowhere any more; what already ended it is no news."""
+        with suppress(PeriFlowError):
+            with self.open_anonymous_client() as client:
+                tokens = client.refresh(login.refresh_token)
+            with ApiClient(self.url, lambda: tokens.access_token, tries=1) as client:
+                client.log_out()
 
     def forget_login(self) -> None:
         """Drop the login and what was chosen with it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -14,12 +15,14 @@ import httpx
 from periflow_cli.connection import Connection
 from periflow_cli.transfer import Bar
 from periflow_sdk.api.models import Dataset, DatasetFile, DatasetSource
+from periflow_sdk.data.signed import condition, refuse_another
 from periflow_sdk.errors import ConflictError, PeriFlowError
+from periflow_sdk.snapshots.path import check_path
 
 _AT_ONCE = 8
 _SIGNED_AT_ONCE = 200
-_TRIES = 4
-_PIECE_BYTES = 1 << 20
+_TRIES = 8
+"""Without a single byte in between."""
 _EXPIRED = (400, 401, 403)
 """What the services say to an address whose time is over."""
 
@@ -44,7 +47,6 @@ class Fetch:
         self._force = force
         self._part = target.with_name(f".{target.name}.part")
         self._log = target.with_name(f".{target.name}.part.log")
-        self._lock = threading.Lock()
         self.count = 0
         self.size = 0
 
@@ -76,10 +78,11 @@ class Fetch:
 
         Raises:
             PeriFlowError: the store does not deliver (``transfer_failed``), or a file changed in
-                the bucket meanwhile (``file_changed``).
+                the bucket meanwhile (``dataset_changed``).
         """
         self._part.mkdir(parents=True, exist_ok=True)
         known = self._known()
+        self._sweep(known)
         with (
             ThreadPoolExecutor(_AT_ONCE) as pool,
             httpx.Client(timeout=httpx.Timeout(60, connect=10)) as http,
@@ -94,6 +97,8 @@ class Fetch:
                         running.add(pool.submit(self._one, http, file, source, bar))
                 while running:
                     running = self._settle(running, log.write)
+                for path in known:  # it was in the bucket when an earlier run was killed
+                    (self._part / path).unlink(missing_ok=True)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -104,7 +109,8 @@ class Fetch:
         for file in self._client.dataset_files(self._project, self._dataset.id):
             self.count, self.size = self.count + 1, self.size + file.size
             bar.total(self.size, self.count)
-            if file.etag and known.get(file.path) == file.etag:
+            check_path(file.path)
+            if file.etag and known.pop(file.path, None) == file.etag:
                 bar.skipped(file.size)
                 continue
             batch.append(file)
@@ -134,35 +140,53 @@ class Fetch:
     ) -> DatasetFile:
         goal = self._part / file.path
         goal.parent.mkdir(parents=True, exist_ok=True)
-        why = ""
-        for _ in range(_TRIES):
-            got = 0
+        goal.unlink(missing_ok=True)
+        arrived = tried = 0
+        while tried < _TRIES:
+            if tried:
+                time.sleep(min(0.1 * 2**tried, 8.0) * random.uniform(0.5, 1.0))
+            before, why = arrived, ""
             try:
-                with http.stream("GET", source.url) as answer:
-                    if answer.status_code in _EXPIRED:
-                        (source,) = self._signed([file])
-                    if answer.status_code != 200:
-                        why = f"the store answered {answer.status_code}"
-                        continue
-                    with goal.open("wb") as out:
-                        for piece in answer.iter_raw(_PIECE_BYTES):
-                            out.write(piece)
-                            got += len(piece)
-                            bar.advance(len(piece))
+                for size in self._pieces(http, file, source.url, goal, arrived):
+                    bar.advance(size - arrived)
+                    arrived = size
+            except httpx.HTTPStatusError as error:
+                why = f"the store answered {error.response.status_code}"
+                if error.response.status_code in _EXPIRED:
+                    (source,) = self._signed([file])
             except httpx.HTTPError as error:
                 why = str(error) or type(error).__name__
-                continue
-            finally:
-                if got != file.size:
-                    bar.advance(-got)
-            if got == file.size:
+            if arrived == file.size and (arrived or not why):
                 return file
-            why = f"it has {got:,} bytes, and the list says {file.size:,}"
+            why = why or f"it has {arrived:,} bytes, and the list says {file.size:,}"
+            tried = 1 if arrived > before else tried + 1
         raise PeriFlowError(
             f"{file.path} did not arrive whole: {why}.",
             code="transfer_failed",
             hint="Run the same command again: it fetches only the rest.",
         )
+
+    def _pieces(
+        self, http: httpx.Client, file: DatasetFile, url: str, goal: Path, arrived: int
+    ) -> Iterator[int]:
+        """Fetch what is missing; yields how much of the file is there, after each piece."""
+        cloud = self._dataset.cloud
+        headers = {"Accept-Encoding": "identity", **condition(file.etag, cloud)}
+        if arrived:
+            headers["Range"] = f"bytes={arrived}-"
+        with http.stream("GET", url, headers=headers) as answer:
+            refuse_another(answer, file.path, file.etag, cloud)
+            answer.raise_for_status()
+            if answer.status_code != 206:
+                arrived = 0
+            with goal.open("r+b" if arrived else "wb") as out:
+                out.seek(arrived)
+                for piece in answer.iter_raw():
+                    if arrived + len(piece) > file.size:
+                        raise httpx.RemoteProtocolError("more bytes came than the list says")
+                    out.write(piece)
+                    arrived += len(piece)
+                    yield arrived
 
     def _known(self) -> dict[str, str]:
         """What an earlier, interrupted run has brought: path → etag."""
@@ -172,6 +196,14 @@ class Fetch:
             return {}
         pairs = (line.partition(" ") for line in lines)
         return {path: etag for etag, _, path in pairs if (self._part / path).is_file()}
+
+    def _sweep(self, known: dict[str, str]) -> None:
+        """Remove what an earlier run was killed in: the bucket may not have it any more."""
+        for folder, _, names in os.walk(self._part):
+            for name in names:
+                path = Path(folder) / name
+                if path.relative_to(self._part).as_posix() not in known:
+                    path.unlink()
 
     def _publish(self) -> None:
         if self._target.is_dir() and any(self._target.iterdir()):

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from periflow_cli.connection import Connection
     from periflow_cli.output import Output
 
+_LONGEST_SENTENCE = 300
+
 
 class Invocation:
     """What the options before the command say, and the doors to everything else.
@@ -90,6 +92,18 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with its whole first sentence; Click cuts what is longer than a line."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [
+            (name, command.get_short_help_str(_LONGEST_SENTENCE))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from periflow_cli.moment import ago, duration, local_time, progress, rfc3339, size_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from periflow_cli.connection import Connection
     from periflow_cli.output import Output
-    from periflow_sdk.api.models import Checkpoint, Job, JobDetail
+    from periflow_sdk.api.models import Checkpoint, Event, Job, JobDetail
 
 CHECKPOINT_COLUMNS = ("ID", "Job", "Step", "Save type", "Status", "Size", "Created at")
 LIST_COLUMNS = (
@@ -27,7 +29,10 @@ LIST_COLUMNS = (
     "Duration",
     "Progress",
 )
-SPARE_COLUMNS = ("Device", "Created by", "Data", "VM", "Device Cnt")
+SPARE_COLUMNS = ("Device", "Created by", "Data", "VM", "Device Cnt", "Start")
+CHECKPOINT_SPARE_COLUMNS = ("Job", "Created at", "Status")
+_LONGEST = 10
+"""Rows of checkpoints that a person is shown among the rest of a job."""
 
 
 def find_job(connection: Connection, reference: str) -> JobDetail:
@@ -46,6 +51,25 @@ def find_job(connection: Connection, reference: str) -> JobDetail:
 
     with known("job", reference, names, "pf job list", where=f"in project {project.name}"):
         return client.job(project.id, reference)
+
+
+def require_unended(jobs: Sequence[Job]) -> None:
+    """See that all of several jobs can still be stopped, before any is.
+
+    Raises:
+        ConflictError: one has ended.
+    """
+    from periflow_sdk.api.models import TERMINAL_STATUSES
+    from periflow_sdk.errors import ConflictError
+
+    for job in jobs:
+        if job.status in TERMINAL_STATUSES:
+            others = " None was stopped." if len(jobs) > 1 else ""
+            raise ConflictError(
+                f"Job {job.number} has ended already: {job.status}.{others}",
+                code="job_finished",
+                hint=f"Run `pf job view {job.number}`.",
+            )
 
 
 def list_row(job: Job, *, relative: bool) -> tuple[str, ...]:
@@ -84,14 +108,42 @@ def show_job(output: Output, job: JobDetail) -> None:
 
     output.sections(Fields("Overview", _overview(job, relative=output.boxes)))
     _show_attempts(output, job)
-    events = [
-        (local_time(each.time), _text(each.attempt), each.kind, each.message) for each in job.events
-    ]
-    output.table(("Time", "Attempt", "Event", "Message"), events, "Events")
-    output.table(CHECKPOINT_COLUMNS, [checkpoint_row(c) for c in job.checkpoints], "Checkpoints")
+    _show_events(output, job)
+    checkpoints = [checkpoint_row(each) for each in job.checkpoints]
+    # A person sees the newest; a pipe gets all.
+    shown = checkpoints[:_LONGEST] if output.boxes else checkpoints
+    output.table(CHECKPOINT_COLUMNS, shown, "Checkpoints", spare=CHECKPOINT_SPARE_COLUMNS)
+    if len(shown) < len(checkpoints):
+        output.note(f"Older ones: pf checkpoint list --job {job.number}")
     if job.status == "failed" and job.log_tail:
         output.line()
         output.sections(Lines("Last lines of the log", job.log_tail))
+
+
+def _show_events(output: Output, job: JobDetail) -> None:
+    events = _folded(job.events) if output.boxes else [(each, 0) for each in job.events]
+    rows = [
+        (
+            local_time(each.time),
+            _text(each.attempt),
+            each.kind,
+            each.message if not before else f"{each.message} {before} were before it.",
+        )
+        for each, before in events
+    ]
+    output.table(("Time", "Attempt", "Event", "Message"), rows, "Events", spare=("Attempt",))
+
+
+def _folded(events: Sequence[Event]) -> list[tuple[Event, int]]:
+    """The events, of many checkpoints in a row the last alone, with how many were before it."""
+    folded: list[tuple[Event, int]] = []
+    for _, group in groupby(events, key=lambda each: (each.kind, each.attempt)):
+        run = list(group)
+        if run[0].kind == "checkpoint" and len(run) > _LONGEST:
+            folded.append((run[-1], len(run) - 1))
+        else:
+            folded += [(each, 0) for each in run]
+    return folded
 
 
 def _show_attempts(output: Output, job: JobDetail) -> None:
@@ -107,7 +159,7 @@ def _show_attempts(output: Output, job: JobDetail) -> None:
         for each in job.attempts
     ]
     columns = ("Attempt", "Status", "Exit code", "Reason", "Start", "Duration")
-    output.table(columns, rows, "Attempts")
+    output.table(columns, rows, "Attempts", spare=("Start", "Exit code"))
 
 
 def _overview(job: JobDetail, *, relative: bool) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from periflow_sdk.api.models import Job, MetricSeries
+from periflow_sdk.errors import UsageError
 
 _COLUMNS = ("name", "rank", "step", "time", "value")
 
@@ -24,13 +25,21 @@ def write_rows(series: Iterable[MetricSeries], form: str, path: Path | None) -> 
 
     Returns:
         How many values there were.
+
+    Raises:
+        UsageError: the folder of ``path`` is not there.
     """
     if path is None:
         return _write(series, form, sys.stdout)
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent}.")
     partial = path.with_name(f"{path.name}.part")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        count = _write(series, form, file)
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            count = _write(series, form, file)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return count
 
 

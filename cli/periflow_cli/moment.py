@@ -25,11 +25,10 @@ def rfc3339(moment: datetime) -> str:
 def ago(moment: datetime, now: datetime | None = None) -> str:
     """``3 mins ago``."""
     seconds = max(0.0, ((now or datetime.now(UTC)) - moment).total_seconds())
-    for unit, length in (("day", 86400), ("hour", 3600), ("min", 60)):
-        if seconds >= length:
-            count = int(seconds // length)
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return f"{int(seconds)} secs ago"
+    units = (("day", 86400), ("hour", 3600), ("min", 60), ("sec", 1))
+    unit, length = next((each for each in units if seconds >= each[1]), units[-1])
+    count = int(seconds // length)
+    return f"{count} {unit}{'' if count == 1 else 's'} ago"
 
 
 def duration(start: datetime | None, end: datetime | None, now: datetime | None = None) -> str:

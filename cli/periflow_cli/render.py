@@ -18,12 +18,14 @@ from periflow_cli.section import Fields, Files
 from periflow_cli.terminal import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import OverflowMethod, RenderableType
 
     from periflow_cli.section import Section
 
 PANEL_WIDTH = 66
 _NEVER_FOLDED = 24
+_FOLDED = 30
+"""What a column of sentences needs to be read."""
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _STATUS_STYLES = {
@@ -63,7 +65,10 @@ def table(
     grid = Table(box=box.SIMPLE, title=title or None, title_justify="left", title_style="bold")
     for number, name in enumerate(names):
         longest = max((cell_len(row[number]) for row in cells), default=0)
-        grid.add_column(name, overflow="fold", no_wrap=longest <= _NEVER_FOLDED)
+        is_whole = longest <= _NEVER_FOLDED
+        # What does not fit even so is seen to be cut.
+        overflow: OverflowMethod = "ellipsis" if is_whole else "fold"
+        grid.add_column(name, overflow=overflow, no_wrap=is_whole)
     for row in cells:
         grid.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, "")) for cell in row))
     return grid
@@ -71,8 +76,13 @@ def table(
 
 def _width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """What the table needs: its cells, three between columns, a margin of two on each side."""
-    longest = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    longest = [max(map(_needed, column)) for column in zip(names, *rows, strict=True)]
     return sum(longest) + 3 * (len(longest) - 1) + 4
+
+
+def _needed(cell: str) -> int:
+    length = cell_len(cell)
+    return min(length, _FOLDED) if " " in cell else length
 
 
 def _with_short_ids(rows: list[list[str]]) -> list[list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before there is a group: as default arguments its functions keep it
 from data import Cifar100, augmented, load_cifar100
 from model import ResNet, count_correct
 from torch import nn
@@ -25,6 +26,8 @@ def main() -> None:
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
     train(args, load_cifar100(args.data_path), device)
     pf.finish()
+    # Nothing holds the group any more, so this ends gloo's threads. Those that live on while
+    # Python shuts down may abort the process, or hang it.
     dist.destroy_process_group()
 
 

@@ -2,7 +2,9 @@
 
 | used | since | without it (an untested, newer version) |
 | --- | --- | --- |
-| ``_logger_connector.on_batch_end``, ``._logged_metrics`` | 1.2 | ``trainer.logged_metrics`` |
+| ``_logger_connector._logged_metrics`` | 1.2 | ``trainer.logged_metrics`` |
+| ``epoch_loop._results``, ``_ResultMetric._forward_cache`` | 1.4 | ``trainer.logged_metrics`` |
+| ``optim_progress``, ``optim_step_progress`` | 1.6 | ``trainer.global_step`` |
 | a hook that is None is not called (``trainer.call``) | 2.0 | it is called, for nothing |
 | ``_signal_connector._original_handlers`` | 1.6 | Lightning's own SIGTERM handler stays |
 """
@@ -74,16 +76,94 @@ def model_checkpoints(trainer: Any) -> list[Any]:
     return [c for c in trainer.callbacks if isinstance(c, callbacks.ModelCheckpoint)]
 
 
-def after_batch(trainer: Any, call: Callable[[], None]) -> None:
-    """Have something called when a batch's values have been collected, hooks included."""
-    connector = trainer._logger_connector
-    collect = connector.on_batch_end
+class LoggedValues:
+    """What self.log() was given in a training, found where it is kept, without being computed.
 
-    def on_batch_end() -> None:
-        collect()
-        call()
+    A value is new when it is another object than the last one of its place.
 
-    connector.on_batch_end = on_batch_end
+    Args:
+        trainer: A trainer that trains.
+
+    Attributes:
+        results: Lightning's places of values.
+        known: The keys of those places that were looked at.
+        late_places: Those of values that hooks of the end of a batch log.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.results = trainer.fit_loop.epoch_loop._results
+        self.known: set[str] = set()
+        self._places: list[tuple[str, str, Any]] = []
+        self.late_places: list[tuple[str, str, Any]] = []
+        self._taken: dict[str, Any] = {}
+
+    def take(self) -> dict[str, Any]:
+        """The new values, but those that a hook of the end of a batch has logged, or will yet."""
+        if len(self.results) != len(self.known):
+            self._find_places()
+        taken, new = self._taken, {}
+        for key, name, metric in self._places:
+            value = metric._forward_cache
+            if value is not None and value is not taken.get(key):
+                taken[key] = value
+                new[name] = number(value)
+        return new
+
+    def take_late(self) -> dict[str, Any]:
+        """The new values of hooks of the end of a batch."""
+        if len(self.results) != len(self.known):
+            self._find_places()
+        early, self._places = self._places, self.late_places
+        try:
+            return self.take()
+        finally:
+            self._places = early
+
+    def taken(self) -> dict[str, Any]:
+        """The newest values that were taken, tensors, by their names."""
+        places = [*self._places, *self.late_places]
+        return {name: self._taken[key] for key, name, _ in places if key in self._taken}
+
+    def _find_places(self) -> None:
+        for key in [key for key in self.results if key not in self.known]:
+            self.known.add(key)
+            metric = self.results[key]
+            if metric.meta.on_step and metric.meta.logger:
+                is_late = key.startswith("on_train_batch_end.")
+                places = self.late_places if is_late else self._places
+                places.append((key, metric.meta.forked_name(True), metric))
+
+
+def number(value: Any) -> Any:
+    """A tensor's value if it needs no wait, and a number is recorded faster; else the tensor."""
+    try:
+        return value.item() if value.is_cpu else value
+    except RuntimeError:  # it has several elements
+        return value
+
+
+class UpdateCount:
+    """``completed``: the updates of the weights so far, as ``trainer.global_step`` has them.
+
+    Args:
+        trainer: A trainer.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    @property
+    def completed(self) -> int:
+        count: int = self._trainer.global_step
+        return count
+
+
+def update_count(trainer: Any) -> Any:
+    """What has the number of updates in ``completed``, without a chain of properties."""
+    loop = trainer.fit_loop.epoch_loop
+    if trainer.lightning_module.automatic_optimization:
+        return loop.automatic_optimization.optim_progress.optimizer.step.total
+    return loop.manual_optimization.optim_step_progress.total
 
 
 def silence(callback: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import periflow_sdk as pf
 from periflow_integrations._entry import at_top
+from periflow_sdk import _training
 from periflow_sdk._console import say
 from periflow_sdk.errors import UsageError
 
@@ -58,6 +59,20 @@ def record(values: Mapping[str, object]) -> None:
     except UsageError:
         for name, value in values.items():
             _record_one(name, value)
+
+
+def complete_step(values: Mapping[str, object], ended_at: int | None = None) -> bool:
+    """End the step with its metrics, as record() takes them; whether to stop after it.
+
+    Args:
+        ended_at: When it ended, by ``time.perf_counter_ns()``; None: now.
+    """
+    try:
+        return _training._run.complete_step(values, ended_at)
+    except UsageError:
+        pf.end_step()
+        record(values)
+        return pf.should_stop()
 
 
 def _record_one(name: object, value: object) -> None:

@@ -44,8 +44,9 @@ class PeriFlowCallback:
         self._total_steps = total_train_steps
         self._saves: Saves | None = None
         self._trainer: Any = None
-        self._is_active = self._is_in_step = self._is_batch_done = False
-        self._reads_late = False
+        self._is_active = self._is_in_step = self._is_tested = False
+        self._logged: adapter.LoggedValues | None = None
+        self._count: Any = None
         self._updates = 0
         self._recorded: dict[str, Any] = {}
 
@@ -54,9 +55,9 @@ class PeriFlowCallback:
             return
         self._trainer = trainer
         self._saves = Saves(trainer, self._step_done)
-        self._reads_late = adapter.is_version_tested(trainer)
-        if self._reads_late:
-            adapter.after_batch(trainer, self._after_batch)
+        self._is_tested = adapter.is_version_tested(trainer)
+        self._logged = adapter.LoggedValues(trainer) if self._is_tested else None
+        if self._is_tested:
             adapter.silence(self)
         if (job := job_environment()) is not None and job.checkpoint_dir is not None:
             for checkpoint in adapter.model_checkpoints(trainer):
@@ -65,13 +66,15 @@ class PeriFlowCallback:
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer is not self._trainer:
             return
-        if self._reads_late and job_environment() is not None:
+        if self._is_tested and job_environment() is not None:
             adapter.give_up_sigterm(trainer, self._open_run)
         else:
             self._open_run()
         _run.warn_if_begun_anew(trainer.global_step, "fit(ckpt_path=pf.latest_checkpoint())")
         self._is_active, self._is_in_step = True, False
-        self._updates = trainer.global_step
+        counts = adapter.update_count if self._is_tested else adapter.UpdateCount
+        self._count = counts(trainer)
+        self._updates = self._count.completed
         if pf.should_stop():
             adapter.stop(trainer)
 
@@ -79,20 +82,25 @@ class PeriFlowCallback:
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._is_active and not self._is_in_step:
+            logged = self._logged
+            if logged is not None and (
+                logged.late_places or len(logged.results) != len(logged.known)
+            ):
+                _run.record(logged.take_late())
             pf.start_step()
             self._is_in_step = True
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self._is_active or (updates := trainer.global_step) == self._updates:
+        if not self._is_active or (updates := self._count.completed) == self._updates:
             return
         self._updates = updates
-        pf.end_step()
-        self._is_in_step, self._is_batch_done = False, True
-        if not self._reads_late:
-            self._record(trainer.logged_metrics)
-        if pf.should_stop():
+        self._is_in_step = False
+        logged = self._logged
+        if _run.complete_step(
+            self._new(trainer.logged_metrics) if logged is None else logged.take()
+        ):
             if pf.is_emergency_save():
                 assert self._saves is not None
                 self._saves.save_now(_emergency_path(pf.current_step()))
@@ -145,34 +153,31 @@ class PeriFlowCallback:
     def _step_done(self) -> int:
         return pf.current_step() - self._is_in_step
 
-    def _after_batch(self) -> None:
-        if self._is_batch_done:
-            self._is_batch_done = False
-            self._record(adapter.collected(self._trainer))
-
     def _catch_up(self, trainer: Any) -> None:
         """Record what was computed after the hook of the last batch."""
-        if trainer is self._trainer and not trainer.sanity_checking and _run.is_open():
-            self._record(self.collected())
+        if trainer is not self._trainer or trainer.sanity_checking or not _run.is_open():
+            return
+        if self._logged is not None:
+            _run.record(self._logged.take() | self._logged.take_late())
+            self._recorded |= self._logged.taken()
+        _run.record(self._new(self.collected()))
 
     def collected(self) -> Mapping[str, Any]:
         """What self.log() was given so far, and this callback records sooner or later."""
-        if self._reads_late:
+        if self._is_tested:
             return adapter.collected(self._trainer)
         logged: Mapping[str, Any] = self._trainer.logged_metrics
         return logged
 
-    def _record(self, logged: Mapping[str, Any]) -> None:
-        """Record what is new: Lightning keeps old values, as other tensors of the same memory."""
+    def _new(self, logged: Mapping[str, Any]) -> dict[str, Any]:
+        """What is not recorded: Lightning keeps old values, as other tensors of the same memory."""
         recorded, new = self._recorded, {}
         for name, value in logged.items():
             before = recorded.get(name)
             if before is None or before.data_ptr() != value.data_ptr():
                 recorded[name] = value
-                # One on the CPU needs no wait, and a number is recorded faster than a tensor.
-                new[name] = value.item() if value.is_cpu else value
-        if new:
-            _run.record(new)
+                new[name] = adapter.number(value)
+        return new
 
 
 class PeriFlowLogger:

@@ -6,6 +6,7 @@ Resume with ``trainer.train(resume_from_checkpoint=pf.latest_checkpoint())``.
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class PeriFlowCallback(transformers.TrainerCallback):
 
     def __init__(self) -> None:
         self._is_active = self._is_in_step = self._is_leaving = False
+        self._ended_at = 0  # of a step that ends with the values that are to be logged
         self._uploaded_step = -1
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -53,42 +55,53 @@ class PeriFlowCallback(transformers.TrainerCallback):
         _run.open_run(state.max_steps, args.to_sanitized_dict())
         remedy = "train(resume_from_checkpoint=pf.latest_checkpoint())"
         _run.warn_if_begun_anew(state.global_step, remedy)
-        self._is_in_step = False
+        if self._is_in_step or self._ended_at:
+            _run.abandon_step()  # a training failed before this one
+        self._is_in_step, self._ended_at = False, 0
         self._is_leaving = pf.should_stop()
         if self._is_leaving:
             control.should_training_stop = True
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._is_active and not self._is_in_step:
+            self._complete_step({}, control)
             pf.start_step()
             self._is_in_step = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not self._is_in_step:
             return
-        pf.end_step()
         self._is_in_step = False
         if pf.should_stop():
+            pf.end_step()
             control.should_save = pf.is_emergency_save() or control.should_save
             self._is_leaving = control.should_training_stop = True
             control.should_evaluate = False  # it would come before the save
+        elif control.should_log:
+            self._ended_at = time.perf_counter_ns()
+        else:
+            pf.end_step()
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._is_active and pf.should_stop():
             control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._complete_step({}, control)
         if self._is_leaving:
             control.should_save = False  # the agreed step was saved; the epoch is not over
             control.should_evaluate = False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if logs and state.is_world_process_zero and self._is_mine(state) and _run.is_open():
+        if self._ended_at:
+            self._complete_step(logs if logs and state.is_world_process_zero else {}, control)
+        elif logs and state.is_world_process_zero and self._is_mine(state) and _run.is_open():
             _run.record(logs)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not self._is_mine(state) or not _run.is_open():
             return
+        self._complete_step({}, control)
         # Ranks write files of their own, and Trainer does not wait for them.
         PartialState().wait_for_everyone()
         step = pf.current_step()
@@ -101,10 +114,18 @@ class PeriFlowCallback(transformers.TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not self._is_active:
             return
+        self._complete_step({}, control)
         if self._is_in_step:
             _run.abandon_step()
         self._is_active = self._is_in_step = False
         _run.ended(is_final=False)
+
+    def _complete_step(self, values: Any, control: Any) -> None:
+        """End the step that waits for its values, if one does."""
+        ended_at, self._ended_at = self._ended_at, 0
+        if ended_at and _run.complete_step(values, ended_at):
+            self._is_leaving = control.should_training_stop = True
+            control.should_evaluate = False
 
     def _is_mine(self, state: Any) -> bool:
         return PeriFlowCallback._in_charge == (self, state)

@@ -71,7 +71,8 @@ class DatasetFolders:
             return managed_source(connect, mount.name, project, mount.snapshot_id)
         with connect() as client:
             access = client.dataset_access(mount.name)
-        return linked_source(access, run=None)  # listed now, and again should it change meanwhile
+        # Listed now, and again should it change meanwhile.
+        return linked_source(access, connect, run=None)
 
 
 class _Connect:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from periflow_sdk.data.dataset import Dataset
-from periflow_sdk.data.source import FolderSource
+from periflow_sdk.data.source import DataFile, FolderSource
 from periflow_sdk.environment import DataEnvironment, data_environment
-from periflow_sdk.errors import UsageError
+from periflow_sdk.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from periflow_sdk.api.client import ApiClient
@@ -49,15 +51,18 @@ def _open_in_job(name: str, environment: DataEnvironment) -> Dataset:
     if access.snapshot_id is not None:
         source = managed_source(connection, name, project, access.snapshot_id)
     else:
-        source = linked_source(access, environment.run)
+        source = linked_source(access, connection, environment.run)
     return Dataset(name, source, access.dataset.version)
 
 
-def linked_source(access: DatasetAccess, run: str | None) -> Source:
+def linked_source(
+    access: DatasetAccess, connect: Callable[[], ApiClient], run: str | None
+) -> Source:
     """Where a job, or its agent, reads a linked dataset.
 
     Args:
         access: What the control plane grants the job.
+        connect: Makes a client with the job's token.
         run: What the processes of this attempt on this machine have in common, by its name.
 
     Raises:
@@ -73,11 +78,29 @@ def linked_source(access: DatasetAccess, run: str | None) -> Source:
     secret = {name: each.get_secret_value() for name, each in (access.secret or {}).items()}
     return LinkedSource(
         identity(access.link, secret),
-        Fetcher(access.link, secret),
+        Fetcher(access.link, secret, _ServersList(connect, access.dataset)),
         node_cache(),
         address(access.link, secret),
         run,
     )
+
+
+@dataclass(frozen=True)
+class _ServersList:
+    """The files of a linked dataset as the control plane lists them, page by page."""
+
+    connect: Callable[[], ApiClient]
+    dataset: FoundDataset
+
+    def __call__(self) -> list[DataFile]:
+        with self.connect() as client:
+            project = client.assignment().project_id
+            files = [*client.dataset_files(project, self.dataset.id)]
+        # It writes S3's etags without the quotes that belong to them.
+        mark = '"' if self.dataset.cloud == "s3" else ""
+        return [
+            DataFile(f.path, f.size, f"{mark}{f.etag}{mark}" if f.etag else None) for f in files
+        ]
 
 
 def _open_with_login(name: str, environment: DataEnvironment) -> Dataset:
@@ -86,12 +109,23 @@ def _open_with_login(name: str, environment: DataEnvironment) -> Dataset:
     connection = login_connection(environment)
     with connection() as client:
         project = current_project(client, connection, environment)
-        found = client.dataset(project, name)
+        found = _found(client, project, name)
     if found.snapshot_id is not None:
         source = managed_source(connection, found.name, project, found.snapshot_id)
     else:
         source = _signed(connection, project, found)
     return Dataset(found.name, source, found.version)
+
+
+def _found(client: ApiClient, project: str, name: str) -> FoundDataset:
+    try:
+        return client.dataset(project, name)
+    except NotFoundError as error:
+        near = get_close_matches(name, [each.name for each in client.datasets(project)], cutoff=0.5)
+        if not near:
+            raise
+        hint = f"Did you mean {', '.join(near)}? `pf dataset list` lists them all."
+        raise NotFoundError(error.message, code=error.code, hint=hint) from None
 
 
 def _signed(connection: LoginConnection, project: str, found: FoundDataset) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class LoginConnection:
 
     url: str | None
     home: Path
-    api_key: str | None
+    api_key: str | None = field(repr=False)
 
     def __call__(self) -> ApiClient:
         """A new client."""

@@ -13,13 +13,17 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from periflow_sdk.api.models import DatasetLink
+from periflow_sdk.data.fetchprocess import ODD_NAMES
 from periflow_sdk.data.process import PerProcess
 from periflow_sdk.data.source import DataFile
 from periflow_sdk.errors import MissingExtraError, PeriFlowError
@@ -36,25 +40,38 @@ class Fetcher:
     Args:
         link: Where they lie.
         secret: The credential's fields; they go to the helper over its pipe and nowhere else.
+        list_usable: Lists it more slowly, without the names that can be no paths of files.
 
     Raises:
         MissingExtraError: the library for this cloud is not installed.
     """
 
-    def __init__(self, link: DatasetLink, secret: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        link: DatasetLink,
+        secret: Mapping[str, str],
+        list_usable: Callable[[], Iterable[DataFile]] | None = None,
+    ) -> None:
         extra, module = _EXTRAS[link.cloud]
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(
                 f"Reading datasets in {link.cloud} needs {module}, which is not installed.",
                 hint=f"pip install 'periflow_sdk[{extra}]'",
             )
+        self._list_usable = list_usable
         self._greeting = {"link": link.model_dump(mode="json"), "secret": dict(secret)}
-        self._helper = PerProcess(self._start)
+        self._helper = PerProcess(partial(_Helper, self._greeting))
         self._lock = PerProcess(threading.Lock)
 
     def list(self) -> list[DataFile]:
         """Every object below the link, in no order."""
-        answer = self._ask({"op": "list"}).result()
+        try:
+            answer = self._ask({"op": "list"}).result()
+        except PeriFlowError as error:
+            if error.code != ODD_NAMES or self._list_usable is None:
+                raise
+            warnings.warn(f"{error.message} They are left out.", stacklevel=2)
+            return [*self._list_usable()]
         return [DataFile(path, size, etag) for path, size, etag in json.loads(answer)]
 
     def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:
@@ -86,57 +103,60 @@ class Fetcher:
         with self._lock():
             helper = self._helper()
             if not helper.is_alive:  # killed from outside
-                self._helper = PerProcess(self._start)
+                self._helper = PerProcess(partial(_Helper, self._greeting))
                 helper = self._helper()
         return helper.ask(request)
 
-    def _start(self) -> _Helper:
-        return _Helper(self._greeting)
-
 
 class _Helper:
-    """The helper of this process, and the thread that takes its answers.
+    """The helper of this process; it ends when nobody holds this object any more.
 
     Plain descriptors: buffered files have locks that a fork may leave locked for ever.
     """
 
     def __init__(self, greeting: Mapping[str, Any]) -> None:
         requests, self._requests = os.pipe()
-        self._answers, answers = os.pipe()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _HELPER],
-            stdin=requests,
-            stdout=answers,
-            env=_environment(),
-            start_new_session=True,
-        )
-        os.close(requests)
-        os.close(answers)
-        self._lock = threading.Lock()
+        own, answers = os.pipe()
+        self._close = finalize(self, os.close, self._requests)
+        self._close.atexit = False
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _HELPER],
+                stdin=requests,
+                stdout=answers,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(own)
+            raise
+        finally:
+            os.close(requests)
+            os.close(answers)
+        self._answers = _Answers(own, process)
         self._send_lock = threading.Lock()
-        self._waiting: dict[int, Future[bytes]] = {}
-        self._count = 0
-        self.is_alive = True
         _running.add(self)
-        self._send(greeting)
-        threading.Thread(target=self._listen, name="periflow-fetcher", daemon=True).start()
+        with suppress(OSError):  # it has ended at once: whoever asks is told
+            self._send(greeting)
+        threading.Thread(target=self._answers.listen, name="periflow-fetcher", daemon=True).start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it answers still."""
+        return self._answers.are_open
 
     def ask(self, request: dict[str, Any]) -> Future[bytes]:
-        answer: Future[bytes] = Future()
-        with self._lock:
-            self._count += 1
-            number = self._count
-            self._waiting[number] = answer
+        number, answer = self._answers.expect()
         try:
             self._send({**request, "id": number})
         except OSError:
-            self._end()
+            self._answers.end()
         return answer
 
     def leave_to_parent(self) -> None:
         """In a forked process: the pipes are the parent's, which alone keeps the helper alive."""
-        os.close(self._requests)
-        os.close(self._answers)
+        self._close()
+        self._answers.close()
 
     def _send(self, document: Mapping[str, Any]) -> None:
         line = memoryview(json.dumps(document).encode() + b"\n")
@@ -144,37 +164,69 @@ class _Helper:
             while line:
                 line = line[os.write(self._requests, line) :]
 
-    def _listen(self) -> None:
-        stream = _Stream(self._answers)
-        while line := stream.line():
-            header = json.loads(line)
-            content = stream.exactly(header["size"])
-            with self._lock:
-                answer = self._waiting.pop(header["id"], None)
-            if answer is None:
-                continue
-            if error := header.get("error"):
-                answer.set_exception(PeriFlowError(**error))
-            else:
-                answer.set_result(content)
-        self._end()
 
-    def _end(self) -> None:
-        self.is_alive = False
+class _Answers:
+    """What a helper answers, and who waits for it; its thread holds this and not the helper."""
+
+    def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
+        self._stream = _Stream(descriptor)
+        self._process = process
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Future[bytes]] = {}
+        self._count = 0
+        self.are_open = True
+        self.close = finalize(self, os.close, descriptor)
+        self.close.atexit = False
+
+    def expect(self) -> tuple[int, Future[bytes]]:
+        """The number of the next request, and what will have its answer."""
+        answer: Future[bytes] = Future()
         with self._lock:
+            self._count += 1
+            if self.are_open:
+                self._waiting[self._count] = answer
+            else:
+                answer.set_exception(_ended())
+            return self._count, answer
+
+    def listen(self) -> None:
+        """Take answers until there are no more."""
+        try:
+            while line := self._stream.line():
+                header = json.loads(line)
+                content = self._stream.exactly(header["size"])
+                if content is None:
+                    break  # killed in the middle of it: whoever waits must not take it for whole
+                with self._lock:
+                    answer = self._waiting.pop(header["id"])
+                if error := header.get("error"):
+                    answer.set_exception(PeriFlowError(**error))
+                else:
+                    answer.set_result(content)
+        finally:
+            self.end()
+            self.close()
+            self._process.wait()
+
+    def end(self) -> None:
+        """Tell everybody that there will be no answer."""
+        with self._lock:
+            self.are_open = False
             lost, self._waiting = self._waiting, {}
         for answer in lost.values():
-            answer.set_exception(
-                PeriFlowError(
-                    "The process that reads the bucket has ended.",
-                    code="fetcher_ended",
-                    hint="Read again: it is started anew.",
-                )
-            )
+            answer.set_exception(_ended())
+
+
+def _ended() -> PeriFlowError:
+    return PeriFlowError(
+        "The process that reads the bucket has ended.",
+        code="fetcher_ended",
+        hint="Read again: it is started anew.",
+    )
 
 
 class _Stream:
-    """Lines and blocks of bytes from a pipe; empty at its end."""
+    """Lines and blocks of bytes from a pipe; empty or None at its end."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -189,7 +241,7 @@ class _Stream:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
-    def exactly(self, size: int) -> bytes:
+    def exactly(self, size: int) -> bytes | None:
         if size <= len(self._rest):
             content, self._rest = self._rest[:size], self._rest[size:]
             return content
@@ -199,7 +251,7 @@ class _Stream:
         while missing > 0:
             piece = os.read(self._descriptor, min(missing, 1024 * 1024))
             if not piece:
-                return b""
+                return None
             pieces.append(piece)
             missing -= len(piece)
         return b"".join(pieces)

@@ -19,6 +19,8 @@ from typing import Any, BinaryIO, Protocol
 
 _SMALL_AT_ONCE, _LARGE_AT_ONCE = 64, 12
 _LARGE_BYTES = 1024 * 1024
+ODD_NAMES = "odd_names"
+"""The code of a list that the client of a cloud breaks off for a name such as ``a//b``."""
 _Error = dict[str, Any]
 
 

@@ -24,6 +24,7 @@ from periflow_sdk.snapshots.path import check_path
 
 _PART_BYTES = 16 * 1024 * 1024
 _TREE, _FILES, _LISTING = "data", "files.json", ".files.json"
+_FRESH = ".new"
 _IN_FLIGHT = 128
 
 
@@ -148,9 +149,9 @@ class LinkedSource:
         def fill(target: Path) -> None:
             self._bucket.announce([file])
             if file.size <= _PART_BYTES:
-                part = target.with_name(f".{target.name}.part")
-                part.unlink(missing_ok=True)
-                self._bucket.store(file, 0, file.size, part, target).result()
+                _sweep(target.parent)
+                fresh = _fresh(target.parent, 0)
+                self._bucket.store(file, 0, file.size, fresh, target).result()
                 return
             _store_large(self._bucket, file, target)
 
@@ -160,8 +161,8 @@ class LinkedSource:
         """Finds what is on this disk already: in the last folder of this link, or fetched alone."""
         key = self._cache.noted(_hash(self._identity))
         root = self._cache.find(key, _TREE) if key is not None else None
-        listing = _read_listing(root.with_name(_LISTING)) if root is not None else ()
-        old = set(listing)
+        listing = _read_listing(root.with_name(_LISTING)) if root is not None else None
+        old = set(listing or ())
 
         def find(file: DataFile) -> Path | None:
             if root is not None and file in old:
@@ -179,8 +180,8 @@ class LinkedSource:
             temporary.rename(target)
 
         key = _hash("listing", self._identity, self._listed_once or "")
-        path = self._cache.obtain(key, _FILES, 0, fill)
-        return _read_listing(path)
+        listing = _read_listing(self._cache.obtain(key, _FILES, 0, fill))
+        return listing if listing is not None else self._list()
 
     def _list(self) -> Sequence[DataFile]:
         found = [file for file in self._bucket.list() if not file.path.endswith("/")]
@@ -221,11 +222,13 @@ class _Tree:
         self._part = target.with_name(f".{target.name}.part")
 
     def fill(self) -> None:
+        self._part.mkdir(parents=True, exist_ok=True)
         for folder in sorted({posixpath.dirname(file.path) for file in self._files}):
             try:
                 (self._part / folder).mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):
                 raise _both_file_and_folder(folder) from None
+        _sweep(self._target.parent)
         missing = [f for f in self._files if not (self._is_there(f) or self._is_linked(f))]
         self._bucket.announce(missing)
         large = [file for file in missing if file.size > _PART_BYTES]
@@ -255,11 +258,22 @@ class _Tree:
         for number, file in enumerate(files):
             if len(under_way) >= _IN_FLIGHT:
                 under_way.popleft().result()
-            temporary = self._target.with_name(f".{number % (2 * _IN_FLIGHT)}.new")
+            fresh = _fresh(self._target.parent, number % (2 * _IN_FLIGHT))
             final = self._part / file.path
-            under_way.append(self._bucket.store(file, 0, file.size, temporary, final))
+            under_way.append(self._bucket.store(file, 0, file.size, fresh, final))
         for answer in under_way:
             answer.result()
+
+
+def _fresh(folder: Path, number: int) -> Path:
+    """A file on its way: what a killed process had asked for may arrive still, under its own."""
+    return folder / f".{os.getpid()}-{number}{_FRESH}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes have left on its way."""
+    for each in folder.glob(f".*{_FRESH}"):
+        each.unlink(missing_ok=True)
 
 
 def _store_large(bucket: Bucket, file: DataFile, target: Path) -> None:
@@ -276,11 +290,12 @@ def _write_listing(path: Path, files: Sequence[DataFile]) -> None:
     path.write_text(json.dumps(rows), encoding="utf-8")
 
 
-def _read_listing(path: Path) -> Sequence[DataFile]:
+def _read_listing(path: Path) -> Sequence[DataFile] | None:
+    """What was listed; None where it cannot be read, which is not the same as no files."""
     try:
         return [DataFile(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):
-        return []
+        return None
 
 
 def _both_file_and_folder(path: str) -> PeriFlowError:

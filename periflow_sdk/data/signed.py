@@ -36,7 +36,7 @@ class SignedBucket:
     def __init__(
         self, connect: Callable[[], ApiClient], project: str, dataset: str, cloud: str
     ) -> None:
-        self._has_generations = cloud == "gcs"
+        self._cloud = cloud
         self._project = project
         self._dataset = dataset
         self._client = PerProcess(connect)
@@ -54,7 +54,8 @@ class SignedBucket:
         """Have them signed, many at once."""
         unknown = [file.path for file in files if file.path not in self._urls]
         for start in range(0, len(unknown), _SIGNED_AT_ONCE):
-            self._sign(unknown[start : start + _SIGNED_AT_ONCE])
+            with self._lock():
+                self._sign(unknown[start : start + _SIGNED_AT_ONCE])
 
     def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:
         """Bytes of an object that is still the one that was listed."""
@@ -66,9 +67,21 @@ class SignedBucket:
         """The same, written at their place in a file; then it is renamed to ``final``, if given."""
         return self._workers().submit(self._store, file, start, end, target, final)
 
-    def _sign(self, paths: Sequence[str]) -> None:
+    def _url(self, path: str) -> str:
+        """Where to GET a file; signed once, however many threads want its parts."""
         with self._lock():
-            signed = self._client().dataset_sources(self._project, self._dataset, paths)
+            if path not in self._urls:
+                self._sign([path])
+            return self._urls[path]
+
+    def _forget(self, path: str, url: str) -> None:
+        """Have it signed anew, unless another thread has seen to that."""
+        with self._lock():
+            if self._urls.get(path) == url:
+                del self._urls[path]
+
+    def _sign(self, paths: Sequence[str]) -> None:
+        signed = self._client().dataset_sources(self._project, self._dataset, paths)
         self._urls.update((each.path, each.url) for each in signed)
 
     def _store(
@@ -94,46 +107,49 @@ class SignedBucket:
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(min(0.25 * 2**attempt, 8.0) * random.uniform(0.5, 1.0))
-            if file.path not in self._urls:
-                self._sign([file.path])
+            url = self._url(file.path)
             try:
-                answer = self._http().get(
-                    self._urls[file.path], headers=self._headers(file, start, end)
-                )
+                answer = self._http().get(url, headers=_headers(file, self._cloud, start, end))
             except httpx.TransportError as error:
                 trouble = str(error) or type(error).__name__
                 continue
-            if answer.status_code in (404, 412) or self._is_another(file, answer):
-                raise _changed(file.path)
+            refuse_another(answer, file.path, file.etag, self._cloud)
             if answer.status_code in (200, 206) and len(answer.content) == end - start:
                 return answer.content
             trouble = f"the store answered {answer.status_code} with {len(answer.content)} bytes"
             if answer.status_code in (400, 401, 403):  # perhaps the URL has expired
-                self._urls.pop(file.path, None)
+                self._forget(file.path, url)
         raise PeriFlowError(
             f"{file.path} could not be read in {_TRIES} tries: {trouble}.",
             code="transfer_failed",
             hint="Read it again: what is there already is kept.",
         )
 
-    def _headers(self, file: DataFile, start: int, end: int) -> dict[str, str]:
-        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
-        if file.etag and not self._has_generations:
-            headers["If-Match"] = f'"{file.etag}"'
-        return headers
 
-    def _is_another(self, file: DataFile, answer: httpx.Response) -> bool:
-        """Whether Google's store, where etags are generations, gave another one."""
-        generation = answer.headers.get("x-goog-generation")
-        return self._has_generations and generation is not None and generation != file.etag
+def condition(etag: str | None, cloud: str) -> dict[str, str]:
+    """The header by which a service gives an object only while it is the one that was listed."""
+    # Google's etags are generations here, which its answers name.
+    return {"If-Match": f'"{etag}"'} if etag and cloud != "gcs" else {}
 
 
-def _changed(path: str) -> PeriFlowError:
-    return PeriFlowError(
-        f"{path} is not what it was in the bucket when the dataset was opened.",
-        code="dataset_changed",
-        hint="Open the dataset again, in a job by submitting it again: it is then read anew.",
-    )
+def refuse_another(answer: httpx.Response, path: str, etag: str | None, cloud: str) -> None:
+    """Check that an answer is about the object that was listed.
+
+    Raises:
+        PeriFlowError: it was changed or removed since then (``dataset_changed``).
+    """
+    generation = answer.headers.get("x-goog-generation", etag) if cloud == "gcs" else etag
+    if answer.status_code in (404, 412) or generation != etag:
+        raise PeriFlowError(
+            f"{path} is not what it was in the bucket when the dataset was opened.",
+            code="dataset_changed",
+            hint="Open the dataset again, in a job by submitting it again: it is then read anew.",
+        )
+
+
+def _headers(file: DataFile, cloud: str, start: int, end: int) -> dict[str, str]:
+    span = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+    return {**span, **condition(file.etag, cloud)}
 
 
 def _open_http() -> httpx.Client:

@@ -15,11 +15,12 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from periflow_sdk.data.fetchprocess import ChangedError
+from periflow_sdk.data.fetchprocess import ODD_NAMES, ChangedError
 
 if TYPE_CHECKING:
     from obstore.store import AzureAccessKey, AzureStore, S3Credential, S3Store
 
+_ODD_NAME = "Encountered object with invalid path"
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,80})\s*</Code>")
 _REFUSED = re.compile(r"status code: 40[13]\b")
 _CREDENTIAL_HINT = "pf credential update, or ask who keeps the bucket; then submit the job again"
@@ -59,6 +60,12 @@ class StoreBucket:
         text = str(error).partition("Debug source")[0]
         code = _CODE.search(text)
         reason = code[1] if code else " ".join(text.split())[:200]
+        if _ODD_NAME in text:
+            return {
+                "message": f"{self._name} has objects whose names can be no paths of files.",
+                "code": ODD_NAMES,
+                "hint": None,
+            }
         refusals = (PermissionDeniedError, UnauthenticatedError, PermissionError)
         if isinstance(error, refusals) or _REFUSED.search(text):
             return {

@@ -89,6 +89,8 @@ def test_streamed_dataset_is_read_by_those_who_name_it(run: Any, bucket: str, ke
             data = pf.dataset("linked")
             print(data.read(["a.txt", "sub/b.txt"]), data.fetch("a.txt").read_text())
             print(pf.dataset("kept").read(["c.txt"]))
+            # What the control plane lists where the bucket's own list cannot be read.
+            print(data._source._bucket._list_usable() == list(data.files))
             with data.fs.open(data.url + "/a.txt") as file:
                 print(file.read())
             try:
@@ -106,6 +108,7 @@ def test_streamed_dataset_is_read_by_those_who_name_it(run: Any, bucket: str, ke
     assert job.log == [
         "[b'alpha', b'beta'] alpha",
         "[b'gamma']",
+        "True",
         "b'alpha'",
         "ForbiddenError",
         "False False",

@@ -17,6 +17,7 @@ from google_store import Google, fill_gcs
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import PeriFlowError
 from periflow_server.bucket import Place, open_bucket
+from periflow_server.bucket import page as listing
 from periflow_server.db.base import utcnow
 from periflow_server.settings import Settings
 
@@ -199,6 +200,7 @@ def says(code: str, extra: str = "") -> bytes:
         (404, says("NoSuchBucket"), "bucket_not_found"),
         (503, says("SlowDown"), "storage_busy"),
         (200, b"<html>a proxy's page", "storage_unreachable"),
+        (200, b"<x><Contents><Key>k</Key><Size>much</Size></Contents></x>", "storage_unreachable"),
         (200, b"<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>", "storage_unreachable"),
         (418, b"", "storage_unreachable"),
     ],
@@ -253,6 +255,8 @@ def test_endpoint_in_the_servers_own_network_is_refused(endpoint: Endpoint) -> N
     place, settings = s3_at("https://unused.example", endpoint_url=endpoint.url)
     assert fault(place, settings) == "address_refused"
     assert endpoint.asked == []
+    unencrypted = dataclasses.replace(place, endpoint_url="http://1.1.1.1")
+    assert fault(unencrypted, settings) == "invalid_endpoint"
     for url in ("http://", "https://user:pass@host", "ftp://host"):
         assert fault(dataclasses.replace(place, endpoint_url=url), settings) in (
             "invalid_endpoint",
@@ -278,3 +282,16 @@ def test_listing_is_bounded_by_what_was_asked_for(endpoint: Endpoint) -> None:
     page = open_bucket(*s3_at(endpoint.url)).page("", recursive=True, cursor=None, limit=2500)
     assert len(page.items) == 2500 and page.next_cursor == "t"
     assert len(endpoint.asked) == 3
+
+
+def test_service_that_names_no_files_for_ever_does_not_keep_the_server(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_SECONDS", 0.0)
+    endpoint.answer = lambda _: (
+        200,
+        b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t"
+        b"</NextContinuationToken><Contents><Key>folder/</Key></Contents></ListBucketResult>",
+    )
+    page = open_bucket(*s3_at(endpoint.url)).page("", recursive=True, cursor=None, limit=10)
+    assert (page.items, page.next_cursor, len(endpoint.asked)) == ([], "t", 1)

@@ -133,6 +133,9 @@ def test_what_is_wrong_is_one_line_with_the_way_out(linker: Shell, buckets: str)
         assert (done.returncode, done.stdout) == (code, ""), (words, done.stderr)
         assert said in done.stderr and "Traceback" not in done.stderr, (words, done.stderr)
     assert "never" not in linker.pf("dataset", "list")
+    words = ("-n", "early", "-c", "s3", "-s", buckets, "-p", "no/such/", "-i", "s3")
+    done = linker.run("dataset", "create", *words)
+    assert f"{buckets} has no files below no/such/ now" in done.stderr and done.returncode == 0
 
 
 def test_dataset_gets_metadata_another_name_and_another_key(

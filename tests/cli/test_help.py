@@ -102,6 +102,12 @@ def test_every_command_of_the_list_exists(shell) -> None:
         assert shell.run(name, "--help").returncode == 0
 
 
+def test_help_of_a_group_cuts_no_sentence(shell) -> None:
+    shown = " ".join(shell.pf("job", "--help").split())
+    assert "events, checkpoints; the end of its log if it failed. log Print" in shown
+    assert "..." not in shown.partition("Commands:")[2]
+
+
 def test_completion_offers_commands_without_importing_them(shell) -> None:
     offered = shell.run(_PF_COMPLETE="bash_complete", COMP_WORDS="pf pro", COMP_CWORD="1").stdout
     assert offered.split() == ["plain,project"]

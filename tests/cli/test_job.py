@@ -111,6 +111,8 @@ def test_metrics_are_exported_for_other_programs(settled, trained: int) -> None:
     assert [json.loads(line) for line in lines] == settled.json(*export, "--name", "phase")
     assert settled.pf(*export, "-o", "metrics.csv") == ""
     assert len((settled.folder / "metrics.csv").read_text().splitlines()) == 61
+    lost = settled.run(*export, "-o", "nowhere/metrics.csv")
+    assert (lost.returncode, lost.stderr) == (2, "Error: There is no folder nowhere.\n")
     for _ in range(2):  # the second time takes the place of the first
         done = settled.run(*export, "--tensorboard", "board", "--system")
         assert done.returncode == 0 and "tensorboard --logdir board" in done.stderr
@@ -247,8 +249,8 @@ def test_stop_asks_and_ends_the_job(settled) -> None:
     assert asked.returncode == 2 and "--yes" in asked.stderr
     settled.pf("job", "stop", number, "-y")
     assert settled.wait_for_job(number)["status"] == "stopped"
-    again = settled.run("job", "stop", number, "-y")
-    assert again.returncode == 5
+    again = settled.run("job", "stop", number)
+    assert again.returncode == 5 and "has ended already: stopped" in again.stderr
 
 
 def test_followed_log_goes_on_after_the_server_was_killed(settled) -> None:

@@ -141,6 +141,14 @@ def test_sessions_are_listed_and_ended(shell: Any, tmp_path: Any) -> None:
     assert unknown.returncode == 3 and "pf session list" in unknown.stderr
 
 
+def test_login_of_a_machine_replaces_the_one_before(shell: Any) -> None:
+    shell.sign_up()
+    before = json.loads((shell.home / "session.json").read_text())["local"]["access_token"]
+    shell.pf(*LOGIN, stdin=PASSWORD)
+    assert [each["is_current"] for each in shell.json("session", "list")] == [True]
+    assert shell.run("whoami", PERIFLOW_API_KEY=before).returncode == 4
+
+
 def test_logging_out_everywhere_ends_all_machines(shell: Any, tmp_path: Any) -> None:
     shell.sign_up()
     laptop = {

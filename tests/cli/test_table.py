@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
+import uuid
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
+from periflow_cli.jobs import show_job
+from periflow_cli.output import Output
 from periflow_cli.render import table
+from periflow_sdk.api import models as m
 
 IDS = ["b525cd25-3e48-49c3-a91d-be9e1d577509", "b525cd2f-bb22-4df9-832f-9d74db5febb8"]
 COLUMNS = ("ID", "Status", "Device", "Message")
@@ -40,3 +46,62 @@ def test_long_messages_fold_inside_their_column(monkeypatch) -> None:
     lines = _drawn(monkeypatch, 60, "The agent is up; it fetches the workspace and the data.")
     assert max(map(len, lines)) <= 60
     assert "success" in "\n".join(lines)
+
+
+def test_what_is_cut_is_seen_to_be_cut(monkeypatch) -> None:
+    text = "\n".join(_drawn(monkeypatch, 24))
+    assert "…" in text and "success" not in text
+
+
+def test_column_of_sentences_folds_before_others_go(monkeypatch) -> None:
+    text = "\n".join(
+        _drawn(monkeypatch, 80, "The agent is up; it fetches the workspace and the data.")
+    )
+    assert "local-cpu" in text
+
+
+def test_job_with_very_many_checkpoints_is_still_read_at_a_glance(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show_job(Output(), _job_with_checkpoints(300))
+    shown = capsys.readouterr()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.out).splitlines()
+    assert len(lines) < 60 and max(map(len, lines)) <= 60
+    text = " ".join(" ".join(lines).split())
+    assert "step 300 is ready. 299 were before it." in text
+    assert "The command runs." in text and " 291 " in text and " 290 " not in text
+    assert "pf checkpoint list --job 1" in shown.err
+
+
+def _job_with_checkpoints(count: int) -> m.JobDetail:
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    ready = [f"The checkpoint of step {step} is ready." for step in range(1, count + 1)]
+    events = [m.Event(time=now, attempt=1, kind="running", message="The command runs.")]
+    events += [m.Event(time=now, attempt=1, kind="checkpoint", message=each) for each in ready]
+    checkpoints = [
+        m.Checkpoint(
+            id=str(uuid.UUID(int=step << 96)),
+            job=1,
+            step=step,
+            save_type="NORMAL",
+            status="ready",
+            size=1000,
+            created_at=now,
+        )
+        for step in range(count, 0, -1)
+    ]
+    return m.JobDetail(
+        id=str(uuid.UUID(int=7)),
+        number=1,
+        name="long",
+        status="running",
+        vm="local-cpu",
+        device="cpu",
+        num_devices=1,
+        created_by="ada",
+        created_at=now,
+        spec={},
+        attempts=[],
+        events=events,
+        checkpoints=checkpoints,
+    )

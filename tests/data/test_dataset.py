@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,8 @@ def test_api_key_opens_the_datasets_of_its_project(
     assert pf.dataset("numbers").read(["train/0/00.txt"])[0].startswith(b"sample 0")
 
 
-def test_unknown_name_is_not_found(dataset: Any) -> None:
+def test_unknown_name_is_not_found_and_the_traceback_says_the_nearest(dataset: Any) -> None:
     with pytest.raises(NotFoundError) as caught:
-        pf.dataset("nothing")
-    assert caught.value.hint
+        pf.dataset("number")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "Did you mean numbers?" in shown and "pf dataset list" in shown

@@ -278,6 +278,13 @@ def test_values_on_a_device_are_handed_over_without_being_read(job, monkeypatch)
         monkeypatch.setattr(torch.Tensor, name, counted)
     monkeypatch.setattr(torch.Tensor, "is_cpu", False)
     monkeypatch.setattr(pf, "metric", given.append)
+
+    def complete_step(values: Any) -> bool:
+        given.append(values)
+        pf.end_step()
+        return False
+
+    monkeypatch.setattr(_run, "complete_step", complete_step)
     trainer(max_epochs=2).fit(model(), batches(4), batches(1))
     without = len(reads)
     trainer(PeriFlowCallback(), max_epochs=2).fit(model(), batches(4), batches(1))
@@ -288,7 +295,7 @@ def test_values_on_a_device_are_handed_over_without_being_read(job, monkeypatch)
 def test_untested_newer_version_is_told_once_and_works(job, monkeypatch, capfd) -> None:
     monkeypatch.setattr(_lightning_adapter, "NEWEST_TESTED", (1, 0))
     monkeypatch.setattr(_framework, "_told", set())
-    for name in ("after_batch", "collected", "give_up_sigterm"):
+    for name in ("LoggedValues", "update_count", "collected", "give_up_sigterm"):
         monkeypatch.delattr(_lightning_adapter, name)
     for _ in range(2):
         checkpoint = lightning.callbacks.ModelCheckpoint()

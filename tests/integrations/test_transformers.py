@@ -191,6 +191,20 @@ def test_log_that_is_no_number_is_left_out_and_told_once(job, capfd) -> None:
     assert capfd.readouterr().err.count("'matrix' is not recorded") == 1
 
 
+def test_steps_count_whatever_becomes_of_their_logs(job, monkeypatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("as it happens")
+
+    fit = trainer(job.checkpoints, PeriFlowCallback(), samples=3)
+    monkeypatch.setattr(fit, "log", fail)
+    with pytest.raises(RuntimeError, match="as it happens"):
+        fit.train()
+    monkeypatch.setattr(fit, "log", lambda *args: None)
+    fit.train()
+    assert [record["s"] for record in job.records(kind="step")] == [1, 2, 3]
+    assert job.word("progress", word.FINISHED) == 3
+
+
 def test_callback_outside_a_job_is_a_local_run(local, tmp_path) -> None:
     pf.init(local_log_name=local.log_name)
     trainer(tmp_path / "out", PeriFlowCallback(), save_strategy="epoch").train()

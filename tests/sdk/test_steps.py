@@ -8,6 +8,8 @@ import pytest
 
 import periflow_sdk as pf
 from periflow_sdk import _control as word
+from periflow_sdk import _training
+from periflow_sdk.errors import UsageError
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -33,6 +35,29 @@ def test_resumed_job_continues_at_the_next_step(job: Run, monkeypatch: pytest.Mo
     assert [r["s"] for r in job.records(kind="step")] == [101]
     assert job.metrics() == [(101, {"loss": 1.0})]
     assert job.word("progress", word.FIRST) == 100
+
+
+def test_step_is_completed_with_its_values_in_one_call(job: Run) -> None:
+    pf.init()
+    pf.start_step()
+    assert _training._run.complete_step({"loss": 0.5, "phase": "warm-up"}) is False
+    pf.start_step()
+    with pytest.raises(UsageError, match="it takes numbers"):
+        _training._run.complete_step({"loss": object()})
+    assert job.word("progress", word.FINISHED) == len(job.records(kind="step")) == 1
+    assert _training._run.complete_step({}) is False
+    job.tell(word.STOP, 1)
+    pf.start_step()
+    assert _training._run.complete_step({"loss": float("nan"), "lr": 0.1}) is True
+    assert job.word("progress", word.STOP_SEEN) == 1
+    with pytest.raises(UsageError, match="without start_step"):
+        _training._run.complete_step({})
+    assert [r["s"] for r in job.records(kind="step")] == [1, 2, 3]
+    assert all(0 <= r["d"] < 60 for r in job.records(kind="step"))
+    assert job.metrics() == [
+        (1, {"loss": 0.5, "phase": "warm-up"}),
+        (3, {"loss": "NaN", "lr": 0.1}),
+    ]
 
 
 def test_journal_tells_the_life_of_a_run(job: Run, monkeypatch: pytest.MonkeyPatch) -> None:

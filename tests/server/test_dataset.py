@@ -152,13 +152,20 @@ def test_link_is_looked_into_before_it_is_stored(
         ({"storage_name": "nobody-has-it"}, "bucket_not_found"),
         ({"cloud": "gcs"}, "credential_type"),
         ({"credential_id": "none"}, "credential_not_found"),
+        ({"prefix": "train/../../other"}, "invalid_path"),
     ):
         with pytest.raises(ApiError) as caught:
             client.create_dataset(client.project, m.DatasetCreate(name="d", link=link(**changes)))
         assert caught.value.code == code
         assert client.datasets(client.project) == []
     assert len(client.check_link(client.project, link(prefix="train")).items) == 2
-    made = client.create_dataset(client.project, m.DatasetCreate(name="d", link=link()))
+    body = m.DatasetCreate(name="d", link=link()).model_dump(mode="json", exclude_none=True)
+    headers = {"Authorization": f"Bearer {client.session.access_token}", "Idempotency-Key": "one"}
+    url = f"{client.url}/api/v1/projects/{client.project}/datasets"
+    twice = [httpx.post(url, json=body, headers=headers, timeout=60) for _ in range(2)]
+    assert [each.status_code for each in twice] == [201, 201], twice[1].text
+    made = client.dataset(client.project, "d")
+    assert twice[1].json()["id"] == made.id
     assert (made.cloud, made.region, made.storage_name) == ("s3", "us-east-1", bucket)
     assert (made.size, made.file_count, made.version, made.active) == (None, None, 1, True)
     assert [file.path for file in client.dataset_files(client.project, "d", page=2)] == [

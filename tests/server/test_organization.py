@@ -27,12 +27,13 @@ def test_maker_of_an_organization_and_project_owns_and_administers_it(
     assert client.projects(organization.id) == [project]
 
 
-def test_names_of_organizations_are_unique(server: ServerProcess) -> None:
+def test_names_of_organizations_are_unique_whatever_their_case(server: ServerProcess) -> None:
     first, second = server.signed_up(), server.signed_up()
     first.create_organization("the-one")
-    with pytest.raises(ConflictError) as caught:
-        second.create_organization("the-one")
-    assert caught.value.code == "organization_exists"
+    for name in ("the-one", "The-ONE"):
+        with pytest.raises(ConflictError, match="named the-one exists") as caught:
+            second.create_organization(name)
+        assert caught.value.code == "organization_exists"
 
 
 def test_names_of_projects_are_unique_in_their_organization(server: ServerProcess) -> None:

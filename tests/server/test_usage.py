@@ -125,6 +125,18 @@ def test_usage_is_for_owners_only(server: ServerProcess) -> None:
         admin.usage(owner.organization)
 
 
+def test_hours_of_somebody_who_left_stay_and_are_marked(
+    server: ServerProcess, database: Database
+) -> None:
+    owner = server.client()
+    member = join_project(server, owner, "developer")
+    run(database, member, owner.project, (MAY, MAY + timedelta(hours=1)))
+    assert [each.is_member for each in owner.usage(owner.organization)] == [True]
+    owner.remove_organization_member(owner.organization, member.username)
+    (left,) = owner.usage(owner.organization)
+    assert (left.user, left.is_member, left.device_hours) == (member.username, False, 2.0)
+
+
 def test_hours_of_a_deleted_project_stay(server: ServerProcess, database: Database) -> None:
     owner = server.client()
     run(database, owner, owner.project, (MAY, JUNE))

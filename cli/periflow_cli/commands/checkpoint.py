@@ -28,7 +28,12 @@ def group() -> None:
 @click.pass_obj
 def list_checkpoints(invocation: Invocation, /, job: str | None, as_json: bool) -> None:
     """List checkpoints, newest first."""
-    from periflow_cli.jobs import CHECKPOINT_COLUMNS, checkpoint_row, find_job
+    from periflow_cli.jobs import (
+        CHECKPOINT_COLUMNS,
+        CHECKPOINT_SPARE_COLUMNS,
+        checkpoint_row,
+        find_job,
+    )
 
     output = invocation.output
     connection = invocation.connect()
@@ -37,7 +42,8 @@ def list_checkpoints(invocation: Invocation, /, job: str | None, as_json: bool) 
     if as_json:
         output.json(checkpoints)
     else:
-        output.table(CHECKPOINT_COLUMNS, [checkpoint_row(each) for each in checkpoints])
+        rows = [checkpoint_row(each) for each in checkpoints]
+        output.table(CHECKPOINT_COLUMNS, rows, spare=CHECKPOINT_SPARE_COLUMNS)
     output.hint("pf checkpoint download ID" if checkpoints else "pf job list")
 
 

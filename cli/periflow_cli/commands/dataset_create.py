@@ -85,7 +85,11 @@ def create_dataset(
         if as_json:
             output.json({"name": name, "files": [each.model_dump(mode="json") for each in files]})
             return
-        output.note(f"Would link {link.storage_name} as dataset {name}; its first files:")
+        output.note(
+            f"Would link {link.storage_name} as dataset {name}; its first files:"
+            if files
+            else f"Would link {link.storage_name} as dataset {name}; no files are there now."
+        )
         output.sections(Files("Files", [(each.path, size_text(each.size)) for each in files]))
         return
     dataset = connection.client.create_dataset(connection.project.id, body)
@@ -93,6 +97,10 @@ def create_dataset(
         output.json(dataset)
     else:
         output.line(f"Linked dataset {dataset.name} to {dataset.cloud} {dataset.storage_name}.")
+    page = connection.client.dataset_page(connection.project.id, name, recursive=True, limit=20)
+    if not page.items and page.next_cursor is None:
+        below = f" below {dataset.prefix}/" if dataset.prefix else ""
+        output.note(f"Warning: {dataset.storage_name} has no files{below} now.")
     output.hint(f"pf dataset view {dataset.name}")
 
 

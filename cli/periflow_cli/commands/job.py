@@ -88,11 +88,12 @@ def stop_jobs(
 
     Stopping a job that is stopping already ends it at once, as --now does.
     """
-    from periflow_cli.jobs import find_job
+    from periflow_cli.jobs import find_job, require_unended
 
     output = invocation.output
     connection = invocation.connect()
     found = [find_job(connection, reference) for reference in jobs]
+    require_unended(found)
     names = ", ".join(f"{each.number} ({each.name})" for each in found)
     output.confirm(f"Stop job {names}?", yes=yes)
     client, project = connection.client, connection.project.id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,8 @@ def list_metrics(invocation: Invocation, /, job: str, as_json: bool) -> None:
         )
         for each in names
     ]
-    output.table(("Name", "Kind", "Ranks", "Points", "Last step", "Last value"), rows)
+    columns = ("Name", "Kind", "Ranks", "Points", "Last step", "Last value")
+    output.table(columns, rows, spare=("Kind", "Points"))
     if names:
         output.hint(f"pf job metrics plot {number}")
     else:
@@ -145,7 +146,7 @@ def plot_metrics(
     number = find_job(connection, job).number
     view = _View.of(rank, all_ranks=all_ranks, mean=mean)
     chosen = _chosen(connection, number, names, view, one=not names)
-    series = view.series(connection, number, chosen, max_points=2 * width())
+    series = [*view.series(connection, number, chosen, max_points=2 * width())]
     if as_json:
         output.json(series)
         return
@@ -248,13 +249,12 @@ class _View:
 
     def series(
         self, connection: Connection, number: int, chosen: list[MetricName], **limits: int
-    ) -> list[MetricSeries]:
+    ) -> Iterator[MetricSeries]:
+        """Asked for one by one: all values of a long job are more than fits into memory."""
         project, fetch = connection.project.id, connection.client.metric_series
-        return [
-            fetch(project, number, metric.name, rank=rank, **limits)
-            for metric in chosen
-            for rank in self._ranks(metric)
-        ]
+        for metric in chosen:
+            for rank in self._ranks(metric):
+                yield fetch(project, number, metric.name, rank=rank, **limits)
 
 
 def _chosen(

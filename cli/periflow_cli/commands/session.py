@@ -9,7 +9,7 @@ from periflow_cli.group import Group, Invocation, json_option, yes_option
 
 @click.group("session", cls=Group)
 def group() -> None:
-    """Logins: each machine and each `pf login` has its own."""
+    """Logins: each machine has its own, and `pf login` there replaces it."""
 
 
 @group.command("list")
@@ -35,7 +35,9 @@ def list_sessions(invocation: Invocation, /, as_json: bool) -> None:
         )
         for each in logins
     ]
-    output.table(("", "ID", "Client", "Address", "Since", "Renewed"), rows, spare=("Since",))
+    output.table(
+        ("", "ID", "Client", "Address", "Since", "Renewed"), rows, spare=("Since", "Address")
+    )
     output.hint("pf session end ID, or pf logout --all")
 
 

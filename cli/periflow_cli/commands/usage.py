@@ -67,7 +67,13 @@ def _print_csv(output: Output, usage: Sequence[Usage]) -> None:
 
 def _print_table(output: Output, usage: Sequence[Usage]) -> None:
     rows = [
-        (each.month, each.project, each.user, f"{each.device_hours:.2f}", str(each.jobs))
+        (
+            each.month,
+            each.project,
+            each.user if each.is_member else f"{each.user} (left)",
+            f"{each.device_hours:.2f}",
+            str(each.jobs),
+        )
         for each in usage
     ]
     output.table(("Month", "Project", "User", "Device Hours", "Jobs"), rows)

@@ -38,7 +38,7 @@ class Record:
     def time(self) -> float:
         """When it was made, in unix seconds."""
         time = self.body.get("w")
-        return float(time) if isinstance(time, int | float) else 0.0
+        return float(time) if isinstance(time, int | float) and 0 <= time < 2**40 else 0.0
 
     def values(self) -> dict[str, float | str]:
         """The values of a metric record; those that JSON does not have as floats again."""
@@ -46,7 +46,7 @@ class Record:
         if not isinstance(given, dict):
             return {}
         return {
-            name: _value(value)
+            _text(name): _value(value)
             for name, value in given.items()
             if isinstance(value, int | float | str)
         }
@@ -80,8 +80,13 @@ _NOT_JSON = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("
 
 def _value(value: float | str) -> float | str:
     if isinstance(value, str):
-        return _NOT_JSON.get(value, value)
+        return _NOT_JSON.get(value, _text(value))
     try:
         return float(value)
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
+
+
+def _text(text: str) -> str:
+    """The same without halves of characters, which JSON can name and no service can store."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ _FLUSH_SECONDS = 1.0
 class WandbAccess:
     """How W&B is spoken to: nothing of it comes from the job's file or environment but ``mode``."""
 
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     url: str | None
     mode: str
 

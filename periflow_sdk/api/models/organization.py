@@ -44,10 +44,14 @@ class RoleChange(Body):
 
 
 class Usage(Wire):
-    """What one user has used in one month (UTC, ``2024-05``) in one project."""
+    """What one user has used in one month (UTC, ``2024-05``) in one project.
+
+    ``is_member`` says whether he is in the organization still.
+    """
 
     project: str
     user: str
+    is_member: bool = True
     month: str
     device_hours: float
     jobs: int

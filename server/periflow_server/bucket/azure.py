@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from periflow_sdk.api import models as m
 from periflow_server.bucket.fault import clock_skew, refusal
 from periflow_server.bucket.page import Listing, gather
-from periflow_server.bucket.wire import ask, error_code, xml_of
+from periflow_server.bucket.wire import ask, error_code, size_of, xml_of
 from periflow_server.db.base import utcnow
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _listing(place: Place, body: bytes) -> Listing:
     root = xml_of(place, body)
     listing = Listing(following=root.findtext("NextMarker") or None)
     for each in root.iterfind("Blobs/Blob"):
-        size = int(each.findtext("Properties/Content-Length") or 0)
+        size = size_of(place, each.findtext("Properties/Content-Length"))
         etag = (each.findtext("Properties/Etag") or "").strip('"')
         # With a hierarchical name space folders are listed like files.
         if each.findtext("Properties/ResourceType") != "directory":

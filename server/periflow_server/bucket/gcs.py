@@ -21,7 +21,7 @@ from periflow_server.bucket.fault import (
 )
 from periflow_server.bucket.page import Listing, gather
 from periflow_server.bucket.sigv4 import google_signer
-from periflow_server.bucket.wire import ask
+from periflow_server.bucket.wire import ask, size_of
 from periflow_server.db.base import utcnow
 from periflow_server.verification.gcs import account_of, sign_in
 from periflow_server.verification.verdict import open_client
@@ -90,7 +90,7 @@ class GcsBucket:
         try:
             document: dict[str, Any] = json.loads(body)
             objects = [
-                (str(item["name"]), int(item["size"]), _etag(item))
+                (str(item["name"]), size_of(self._place, str(item["size"])), _etag(item))
                 for item in document.get("items", [])
             ]
             folders = [str(each) for each in document.get("prefixes", [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,9 @@ from typing import Protocol
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import InvalidRequestError, UnsafePathError
 from periflow_sdk.snapshots.path import check_path
+
+_SECONDS = 10.0
+"""After so many no further request is made for a page."""
 
 
 class Bucket(Protocol):
@@ -54,7 +58,10 @@ def gather(
     cursor: str | None,
     limit: int,
 ) -> m.DatasetPage:
-    """Ask until there are as many as wanted, or no more.
+    """Ask until there are as many as wanted, or no more, or for long enough.
+
+    A page may so have fewer items than wanted, or none, although others follow: of a bucket with
+    millions of keys that are no files, or of a service that never comes to an end.
 
     Keys that end with a slash are how consoles show an empty folder, and are left out. So are
     keys that could be no path below a folder, as ``a//b`` or ``../b``, and they are counted.
@@ -64,6 +71,7 @@ def gather(
     """
     prefix = base + (f"{checked(folder)}/" if folder else "")
     page = m.DatasetPage()
+    deadline = time.monotonic() + _SECONDS
     while True:
         listing = list_once(
             prefix, delimited=not recursive, cursor=cursor, limit=limit - len(page.items)
@@ -84,7 +92,7 @@ def gather(
                 page.left_out += 1
         page.items += sorted(entries, key=lambda entry: entry.path)
         cursor = page.next_cursor = listing.following
-        if cursor is None or len(page.items) >= limit:
+        if cursor is None or len(page.items) >= limit or time.monotonic() > deadline:
             return page
 
 

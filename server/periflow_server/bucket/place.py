@@ -38,7 +38,7 @@ def check_endpoint(url: str, *, private: bool) -> None:
     """Refuse what is no address of a service, or one that leads into the server's own network.
 
     Args:
-        private: Whether such are allowed here.
+        private: Whether such are allowed here, and addresses that are not encrypted with them.
 
     Raises:
         InvalidRequestError: ``invalid_endpoint``, ``address_refused`` or ``host_unknown``.
@@ -57,3 +57,10 @@ def check_endpoint(url: str, *, private: bool) -> None:
         )
     if not private:
         refuse_private(url)
+        if parts.scheme != "https":
+            raise InvalidRequestError(
+                "The endpoint URL is not encrypted: signatures could be read on the way.",
+                code="invalid_endpoint",
+                hint="Give its https:// address.",
+                data={"field": "endpoint_url"},
+            )

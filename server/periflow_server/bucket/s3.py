@@ -11,7 +11,7 @@ from periflow_sdk.api import models as m
 from periflow_server.bucket.fault import refusal
 from periflow_server.bucket.page import Listing, gather
 from periflow_server.bucket.sigv4 import aws_signer, query_text
-from periflow_server.bucket.wire import ask, error_code, xml_of
+from periflow_server.bucket.wire import ask, error_code, size_of, xml_of
 from periflow_server.db.base import utcnow
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _listing(place: Place, body: bytes) -> Listing:
     for each in root.iterfind("Contents"):
         key = unquote_plus(each.findtext("Key") or "")
         etag = (each.findtext("ETag") or "").strip('"')
-        listing.objects.append((key, int(each.findtext("Size") or 0), etag or None))
+        listing.objects.append((key, size_of(place, each.findtext("Size")), etag or None))
     for each in root.iterfind("CommonPrefixes"):
         listing.folders.append(unquote_plus(each.findtext("Prefix") or ""))
     return listing

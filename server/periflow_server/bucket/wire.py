@@ -57,6 +57,18 @@ def xml_of(place: Place, body: bytes) -> ElementTree.Element:
     return root
 
 
+def size_of(place: Place, text: str | None) -> int:
+    """The size that an answer says something has; 0 where it says none.
+
+    Raises:
+        InvalidRequestError: it is no number of bytes (``storage_unreachable``).
+    """
+    digits = (text or "0").strip()
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
+        raise not_understood(place)
+    return int(digits)
+
+
 def error_code(body: bytes) -> tuple[str, str]:
     """The code and the text of an answer in XML that says no; empty where there is none."""
     if b"<!" in body:

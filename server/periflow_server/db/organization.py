@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ForeignKey, Index, Select, String, or_, select
+from sqlalchemy import ForeignKey, Index, Select, String, func, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, lock, new_id, utcnow
@@ -48,6 +48,12 @@ class Membership(Base):
 def organization_named(session: Session, name: str) -> Organization | None:
     """The organization of this name."""
     return session.scalars(select(Organization).where(Organization.name == name)).first()
+
+
+def organization_like(session: Session, name: str) -> Organization | None:
+    """The organization whose name differs from this one by case at most."""
+    query = select(Organization).where(func.lower(Organization.name) == name.lower())
+    return session.scalars(query).first()
 
 
 MemberRow = tuple[Membership, User]
@@ -96,6 +102,11 @@ def member_named(session: Session, organization_id: str, name: str) -> MemberRow
     )
     row = session.execute(query.order_by(User.username != name).limit(1)).first()
     return (row[0], row[1]) if row else None
+
+
+def member_names(session: Session, organization_id: str) -> set[str]:
+    """The usernames of everybody in the organization."""
+    return {row[1].username for row in session.execute(_members(organization_id))}
 
 
 def owners_of(session: Session, organization_id: str) -> list[User]:

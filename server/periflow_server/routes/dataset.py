@@ -44,8 +44,6 @@ def create_dataset(
 ) -> Response:
     """Name a snapshot, or link a bucket once its files could be listed."""
     if body.link is not None:
-        with database.read() as session:
-            service.refuse_taken(session, access, body.name)
         dataset_link.look(database, vault, settings, access, body.link)
     return once(access.user_id, lambda session: service.create_dataset(session, access, body))
 

@@ -37,11 +37,11 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
         dataset.endpoint_url, dataset.credential_id = body.link.endpoint_url, credential.id
         if dataset.region is None and body.link.cloud == "s3":
             dataset.region = credential.details["aws_default_region"]
-        refuse_taken(session, access, body.name)
+        _refuse_taken(session, access, body.name)
         session.add(dataset)
     else:
         snapshot = hold_snapshot(session, access.project_id, str(body.snapshot_id))
-        refuse_taken(session, access, body.name)
+        _refuse_taken(session, access, body.name)
         session.add(dataset)
         session.flush()
         _add_version(session, access, dataset, snapshot, 1)
@@ -49,7 +49,7 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
     return dataset_named(session, access.project_id, dataset.id)
 
 
-def refuse_taken(session: Session, access: ProjectAccess, name: str) -> None:
+def _refuse_taken(session: Session, access: ProjectAccess, name: str) -> None:
     """Refuse a name that a dataset of the organization has.
 
     Raises:
@@ -100,7 +100,7 @@ def update(session: Session, access: ProjectAccess, name: str, body: m.DatasetUp
     """
     dataset = lock(session, find_own(session, access, name))
     if body.name is not None and body.name != dataset.name:
-        refuse_taken(session, access, body.name)
+        _refuse_taken(session, access, body.name)
         dataset.name = body.name
     if body.metadata is not None:
         dataset.details = body.metadata

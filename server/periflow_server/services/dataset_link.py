@@ -46,9 +46,11 @@ def look(
 
     Raises:
         NotFoundError: there is no such credential (``credential_not_found``).
-        InvalidRequestError: it is for something else (``credential_type``), or see
-            ``bucket.fault``.
+        InvalidRequestError: it is for something else (``credential_type``), its prefix is no path
+            (``invalid_path``), or see ``bucket.fault``.
     """
+    if link.prefix.strip("/"):
+        checked(link.prefix)
     with database.write() as session:
         credential, _ = find_in(
             session, access.organization_id, access.project_id, link.credential_id

@@ -102,11 +102,12 @@ def create_organization(
     """Make an organization with the caller as its owner.
 
     Raises:
-        ConflictError: the name is taken (``organization_exists``).
+        ConflictError: the name is taken, in whichever case (``organization_exists``).
     """
-    if db.organization_named(session, body.name) is not None:
+    taken = db.organization_like(session, body.name)
+    if taken is not None:
         raise ConflictError(
-            f"An organization named {body.name} exists already.",
+            f"An organization named {taken.name} exists already.",
             code="organization_exists",
             hint="Choose another name.",
         )

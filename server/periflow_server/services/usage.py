@@ -16,6 +16,7 @@ from periflow_sdk.api import models as m
 from periflow_sdk.errors import InvalidRequestError
 from periflow_server.db import usage as db
 from periflow_server.db.base import Session, utcnow
+from periflow_server.db.organization import member_names
 from periflow_server.db.project import Project
 from periflow_server.db.usage import Hold, UsageRecord
 
@@ -53,10 +54,12 @@ def usage(
         found = sums[(record.month, record.project, record.username)]
         found.seconds += record.device_seconds
         found.earlier_jobs += record.jobs
+    members = member_names(session, organization_id)
     return [
         m.Usage(
             project=project,
             user=username,
+            is_member=username in members,
             month=month,
             device_hours=round(found.seconds / 3600, 4),
             jobs=len(found.jobs) + found.earlier_jobs,

@@ -109,11 +109,15 @@ def test_records_that_do_not_parse_are_passed_over(tmp_path: Path) -> None:
         b"[1]",
         b"\xff{",
         b'{"t":"metric","s":"x","m":[1]}',
-        b'{"t":"metric","s":2,"m":{"x":1e999}}',
+        b'{"t":"metric","s":2,"m":{"x":1e999},"w":1e999}',
+        rb'{"t":"metric","s":3,"m":{"\ud800":"\udfff"}}',
     ]
     (folder / f"{1:020d}-7.jsonl").write_bytes(b"\n".join(lines) + b"\n" + b'{"torn')
     (batch,) = read_batches(tmp_path, {})
-    assert [each.values() for each in batch] == [{}, {}, {}, {"x": math.inf}]
+    assert [each.values() for each in batch] == [{}, {}, {}, {"x": math.inf}, {"?": "?"}]
+    sink = TensorboardSink(tmp_path / "events")
+    sink.take(batch)
+    sink.close(Ending(0))
     assert batch[-1].end == sum(len(line) + 1 for line in lines)
     assert not list(read_batches(tmp_path, {batch[-1].segment: batch[-1].end}))
 

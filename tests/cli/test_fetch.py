@@ -1,0 +1,112 @@
+"""Downloading a linked dataset from a store that fails more often than not."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from periflow_cli import fetch
+from periflow_cli.transfer import Bar
+from periflow_sdk.api.models import DatasetFile
+from periflow_sdk.errors import PeriFlowError
+
+CONTENT = os.urandom(300_000)
+FILE = DatasetFile(path="a/b.bin", size=len(CONTENT), etag="one")
+
+
+class Store(ThreadingHTTPServer):
+    """Has one object: breaks off after a tenth of it, answers 503, and signs for two requests."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.etag, self.signed, self.asked, self.sent = '"one"', 0, 0, 0
+        self.breaks_off = True
+
+    def sign(self, _: str, __: str, paths: list[str]) -> list[Any]:
+        self.signed += 1
+        url = f"http://127.0.0.1:{self.server_address[1]}/{self.signed}"
+        return [SimpleNamespace(url=url) for _ in paths]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Store
+
+    def do_GET(self) -> None:
+        store = self.server
+        store.asked += 1
+        if self.headers["If-Match"] != store.etag:
+            self.answer(412)
+        elif store.asked % 3 == 0:
+            self.answer(503)
+        elif int(self.path[1:]) != 1 + store.asked // 5:
+            self.answer(403)
+        else:
+            start = int((self.headers["Range"] or "bytes=0-")[6:-1])
+            end = len(CONTENT) // 10 + start if store.breaks_off else len(CONTENT)
+            self.answer(206 if start else 200, CONTENT[start:], CONTENT[start:end])
+
+    def answer(self, status: int, whole: bytes = b"", piece: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(whole)))
+        self.end_headers()
+        self.wfile.write(piece)
+        self.server.sent += len(piece)
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
+    with Store() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def download(store: Store, target: Path) -> Bar:
+    client = SimpleNamespace(dataset_files=lambda *_: iter([FILE]), dataset_sources=store.sign)
+    connection: Any = SimpleNamespace(client=client, project=SimpleNamespace(id="p"))
+    dataset: Any = SimpleNamespace(id="d", cloud="s3")
+    with Bar("Downloading", 0) as bar:
+        fetch.Fetch(connection, dataset, target, force=False).run(bar)
+    return bar
+
+
+def test_every_byte_that_arrived_is_kept(store: Store, tmp_path: Path) -> None:
+    bar = download(store, tmp_path / "home")
+    assert (tmp_path / "home/a/b.bin").read_bytes() == CONTENT
+    assert store.sent == bar.moved == len(CONTENT)
+    assert store.signed > 1, "no address was over"
+
+
+def test_object_that_changed_since_it_was_listed_is_not_taken_for_it(
+    store: Store, tmp_path: Path
+) -> None:
+    store.etag = '"two"'
+    with pytest.raises(PeriFlowError) as caught:
+        download(store, tmp_path / "home")
+    assert caught.value.code == "dataset_changed" and not (tmp_path / "home").exists()
+
+
+def test_what_the_bucket_lost_since_a_killed_run_is_not_published(
+    store: Store, tmp_path: Path
+) -> None:
+    store.breaks_off = False
+    part = tmp_path / ".home.part"
+    part.mkdir()
+    for name in ("whole", "half"):
+        (part / name).write_bytes(b"old")
+    (tmp_path / ".home.part.log").write_text("etag whole\n")
+    download(store, tmp_path / "home")
+    there = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert there == [tmp_path / "home/a/b.bin"]
