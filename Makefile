@@ -11,7 +11,7 @@ test: .venv/.installed
 	@scripts/install-debian-packages.sh
 	@scripts/install-node-packages.sh
 	@scripts/install-data-packages.sh
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal
 
 test-matrix: .venv/.installed
 	@scripts/test-matrix.sh

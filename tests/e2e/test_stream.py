@@ -158,7 +158,6 @@ def end_and_resume(
     return stranger.wait_for_job(training.number, seconds=seconds)
 
 
-@pytest.mark.timeout(400)
 def test_ranks_that_are_preempted_and_killed_see_each_object_of_a_bucket_once_an_epoch(
     stranger, s3_url: str
 ) -> None:
