@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,14 @@ from cloud import azure_url, endpoint, s3_url  # noqa: F401
 from google_store import google  # noqa: F401
 from nursery import Forked, nursery
 from postgresql_cluster import PostgresqlCluster, programs
+from waiting import wait_until
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
 
-START_SECONDS = 30
-STOP_SECONDS = 10
-MAIL_SECONDS = 10
+START_SECONDS = 60
+STOP_SECONDS = 60
+MAIL_SECONDS = 60
 
 for _name in [name for name in os.environ if name.startswith("PERIFLOW_")]:
     del os.environ[_name]
@@ -254,21 +254,23 @@ class ServerProcess:
         return f"the server did not start:\n{self.log()}"
 
 
-def wait_until(
-    condition: Callable[[], object], seconds: float, explain: Callable[[], str] | str = ""
-) -> None:
-    """Poll until the condition is true; fail with the explanation after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(explain() if callable(explain) else explain or "timed out")
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="session")
 def server_class() -> type[ServerProcess]:
     """For fixtures that start servers in their own way."""
     return ServerProcess
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs ``pf-server admin`` beside a server; its exit code and all it prints."""
+
+    def run(server: ServerProcess, *words: str) -> tuple[int, str]:
+        output = tmp_path / "admin.txt"
+        with output.open("wb") as file:
+            process = server.run("admin", *words, "--home", str(server.home), output=file.fileno())
+        return process.wait(100), output.read_text()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from job_run import client, run, run_on, until
+from job_run import SECONDS, client, run, run_on
+from waiting import wait_until
 
 __all__ = ["client", "run", "run_on"]
 
@@ -14,4 +15,6 @@ __all__ = ["client", "run", "run_on"]
 @pytest.fixture(name="until", scope="session")
 def _until() -> Callable[..., Any]:
     """Polls a condition: its first true value, or a failure after a while."""
-    return until
+    return lambda condition, explain="timed out", seconds=SECONDS: wait_until(
+        condition, seconds, explain
+    )

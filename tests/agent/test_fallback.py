@@ -68,7 +68,7 @@ def run_powerless(start_server, run_on, tmp_path):
     yield run
     for agent in agents:
         agent.terminate()
-        agent.wait(10)
+        agent.wait(90)
 
 
 def test_job_runs_in_real_folders(run_powerless, tmp_path):

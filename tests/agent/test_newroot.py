@@ -54,7 +54,7 @@ def command(node: NodeFolder, runtime, layout: Layout, script: str) -> tuple[Exi
     training = Training(node, str(node / "run"))
     plan = {**runtime.plan(layout, ["sh", "-c", script]), "grace_seconds": 2}
     training.start(plan, {"PATH": os.environ["PATH"]})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while (end := training.poll()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -108,7 +108,7 @@ def test_terminate_reaches_the_command_and_not_its_wrapping(node, runtime):
     script = "trap 'echo handler; exit 42' TERM; echo up; while :; do sleep 0.05; done"
     plan = {**runtime.plan(places(node, "/data"), ["sh", "-c", script]), "grace_seconds": 5}
     training.start(plan, {"PATH": os.environ["PATH"]})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not node.output.exists() or "up" not in node.output.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -216,7 +216,7 @@ def test_folder_of_others_is_read_only_where_no_view_of_it_can_be(node, tmp_path
     plan = {**runtime.plan(layout, ["sh", "-c", script]), "enter": str(enter), "grace_seconds": 2}
     training = Training(node, str(node / "run"))
     training.start(plan, {"PATH": os.environ["PATH"]})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while training.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)

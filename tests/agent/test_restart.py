@@ -9,7 +9,6 @@ import pytest
 SCRIPT = Path(__file__).with_name("restarted.py")
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("options", ["--apart", "--format dcp"])
 def test_restarted_ranks_go_on_from_the_newest_checkpoint_on_this_disk(
     run, client, until, tmp_path, options

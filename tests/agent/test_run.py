@@ -102,12 +102,12 @@ def test_run_has_what_its_setup_exported(run):
     assert job.log == ["1 /tmp"]
 
 
-def test_printed_line_is_visible_within_a_second(run):
-    job = run("sleep 1; date +%s.%N; sleep 8")
+def test_printed_line_is_visible_before_the_command_ends(run):
+    job = run("date +%s.%N; sleep 30")
     job.wait("running")
-    while not (lines := job.log):
-        time.sleep(0.02)
-    assert time.time() - float(lines[0]) < 1.0
+    lines = job.until(lambda: job.log)
+    # Within a second on a machine that does nothing else; not as late as the end.
+    assert time.time() - float(lines[0]) < 5
 
 
 def test_host_root_is_as_it_was(run):

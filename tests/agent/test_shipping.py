@@ -41,6 +41,6 @@ def test_log_is_shipped_whole_in_spite_of_an_error_in_between(
     shipper = Shipper(client, folder, memory, superseded.set)  # type: ignore[arg-type]
     shipper.start()
     shipper.last_call()
-    shipper._thread.join(20)
+    shipper._thread.join(90)
     assert shipper.is_done() and not superseded.is_set()
     assert client.taken == b"line\n" * 1000

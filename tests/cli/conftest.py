@@ -8,16 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import psutil
 import pytest
-from nursery import Nursery, nursery
+from local_server import host
+from nursery import run
+from waiting import wait_until
 
 PF = Path(sys.executable).parent / "pf"
 PASSWORD = "correct horse battery"
@@ -44,19 +45,8 @@ class Shell:
         self, *words: object, stdin: str = "", cwd: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `pf` without a terminal; whatever its exit code."""
-        command = [str(PF), *map(str, words)]
         given = {**self.env, **env}
-        if parent := nursery("periflow_cli"):
-            return _run_forked(parent, command, stdin, given, cwd or self.folder)
-        return subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env=given,
-            cwd=cwd or self.folder,
-            timeout=60,
-        )
+        return run("periflow_cli", words, given, folder=cwd or self.folder, stdin=stdin)
 
     def pf(self, *words: object, stdin: str = "", **env: str) -> str:
         """Run `pf`, which must succeed; its stdout."""
@@ -89,29 +79,19 @@ class Shell:
             cwd=str(self.folder),
             dimensions=(40, columns),
             encoding="utf-8",
-            timeout=30,
+            timeout=200,
         )
 
     def sign_up(self, username: str = "ada") -> None:
+        """Sign up; on a server that runs already, where this home has none yet."""
+        if not (self.home / "server").exists() and "PERIFLOW_URL" not in self.env:
+            host(self.home, self.env)
         email = f"{username}@example.com"
         words = ("signup", "--username", username, "--name", "Ada", "--email", email)
         self.pf(*words, "--password-stdin", stdin=PASSWORD)
 
-    def host(self) -> None:
-        """Have the local server run already."""
-        folder = self.home / "server"
-        folder.mkdir(parents=True, mode=0o700)
-        self.home.chmod(0o700)
-        if parent := nursery("periflow_server"):
-            words = ("serve", "--embedded", "--home", str(self.home))
-            with (folder / "server.log").open("a") as log, Path(os.devnull).open() as nothing:
-                streams = nothing.fileno(), log.fileno(), log.fileno()
-                parent.fork(words, self.env, Path("/"), *streams)
-            wait_until((folder / "server.json").exists)
-
     def settle(self) -> None:
         """Sign up, with an organization and a project, on a server that runs already."""
-        self.host()
         self.sign_up()
         self.pf("org", "create", "analytical")
         self.pf("project", "create", "engines")
@@ -150,37 +130,6 @@ class Shell:
             if any(str(self.folder) in word for word in process.info["cmdline"] or []):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
-
-
-def _run_forked(
-    parent: Nursery, command: list[str], stdin: str, env: dict[str, str], folder: Path
-) -> subprocess.CompletedProcess[str]:
-    with (
-        tempfile.TemporaryFile() as given,
-        tempfile.TemporaryFile() as out,
-        tempfile.TemporaryFile() as err,
-    ):
-        given.write(stdin.encode())
-        given.seek(0)
-        process = parent.fork(command[1:], env, folder, *(f.fileno() for f in (given, out, err)))
-        try:
-            code = process.wait(60)
-        finally:
-            process.kill()
-        for stream in (out, err):
-            stream.seek(0)
-        said = out.read().decode(), err.read().decode()
-    return subprocess.CompletedProcess(command, code, *said)
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 30, complaint: str = "") -> Any:
-    """What the condition gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(complaint or "it did not happen in time")
 
 
 @pytest.fixture(scope="session")

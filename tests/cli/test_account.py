@@ -118,7 +118,7 @@ def test_expired_access_token_is_refreshed_once_for_all(shell) -> None:
     sessions["local"]["access_token"] = "pf_at_" + "0" * 43
     path.write_text(json.dumps(sessions))
     racing = [shell.start("whoami", "--json") for _ in range(4)]
-    answers = [process.communicate(timeout=60) for process in racing]
+    answers = [process.communicate(timeout=200) for process in racing]
     assert [process.returncode for process in racing] == [0] * 4, answers
     assert {json.loads(out)["username"] for out, _ in answers} == {"ada"}
     fresh = json.loads(path.read_text())["local"]

@@ -27,7 +27,7 @@ def test_cache_is_listed_and_cleared(settled: Any, tmp_path: Path) -> None:
         env={**os.environ, **settled.env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.stdout == "alpha\n", done.stderr
     (kept,) = settled.json("cache", "list")["datasets"]

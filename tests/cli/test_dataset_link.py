@@ -234,7 +234,7 @@ def test_bucket_of_100_000_objects_is_listed_whole_and_viewed_at_once(
     linker.pf("dataset", "create", "-n", "hundred-thousand", *words)
     start = time.monotonic()
     shown = plain(linker.on_terminal("dataset", "view", "hundred-thousand").read())
-    assert time.monotonic() - start < 10 and "more than 1,000 files" in shown
+    assert time.monotonic() - start < 60 and "more than 1,000 files" in shown
     files = linker.json("dataset", "view", "hundred-thousand", "--all")["files"]
     assert len({file["path"] for file in files}) == len(files) == 100_000
 

@@ -276,7 +276,7 @@ def test_followed_log_goes_on_after_the_server_was_killed(settled) -> None:
     first = [following.stdout.readline() for _ in range(3)]
     os.kill(settled.json("server", "status")["pid"], signal.SIGKILL)
     gate.touch()
-    rest, said = following.communicate(timeout=60)
+    rest, said = following.communicate(timeout=200)
     assert following.returncode == 0, said
     assert [*first, *rest.splitlines(keepends=True)] == [f"line {i}\n" for i in range(1, 5)]
     assert "does not answer" in said and "Started the local PeriFlow server" in said
@@ -293,7 +293,7 @@ def test_following_a_waiting_job_says_why_it_waits(settled) -> None:
     assert following.stderr is not None
     assert f"Job {number} is waiting" in following.stderr.readline()
     settled.pf("job", "stop", hog, "-y")
-    out, _ = following.communicate(timeout=60)
+    out, _ = following.communicate(timeout=200)
     assert out == "at last\n"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from typing import TYPE_CHECKING
+
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from conftest import Shell
@@ -25,9 +26,7 @@ def test_view_shows_machine_packages_and_code(shell: Shell) -> None:
         found = shell.json("job", "view", number)["system"]
         return found and found["nodes"] and found["nodes"][0]["packages"] and found
 
-    deadline = time.monotonic() + 30
-    while not (found := system()):
-        assert time.monotonic() < deadline
+    found = wait_until(system)
     commit = subprocess.run(
         ["git", "-C", str(code), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -57,13 +56,15 @@ def test_view_and_log_tell_two_nodes_apart(shell: Shell) -> None:
     shell.settle()
     file = shell.write_job(command="echo here; sleep 600", vm="local-cpu-pair", num_devices=2)
     number = shell.json("job", "run", "-f", file)["number"]
-    deadline = time.monotonic() + 30
-    while len(shell.pf("job", "log", number).splitlines()) < 2:
-        assert time.monotonic() < deadline
+    wait_until(lambda: len(shell.pf("job", "log", number).splitlines()) == 2)
     assert sorted(shell.pf("job", "log", number).splitlines()) == ["[0] here", "[1] here"]
     assert sorted(line["node"] for line in shell.json("job", "log", number)) == [0, 1]
-    while "Node 1 of attempt 1" not in (view := shell.pf("job", "view", number, "--system")):
-        assert time.monotonic() < deadline
+    view = wait_until(
+        lambda: (
+            "Node 1 of attempt 1" in (shown := shell.pf("job", "view", number, "--system"))
+            and shown
+        )
+    )
     assert "Devices\t0" in view and "Devices\t1" in view and "State\trunning" in view
     shell.pf("job", "stop", number, "-y", "--now")
     shell.wait_for_job(number)

@@ -66,7 +66,7 @@ def test_two_processes_that_ask_at_once_fetch_once(tmp_path: Path) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     for process in both:
-        outputs.append(process.communicate(timeout=60)[0])
+        outputs.append(process.communicate(timeout=200)[0])
     assert outputs == ["content\n", "content\n"]
     assert (tmp_path / "log").read_text() == "fetched\n"
 
@@ -76,7 +76,7 @@ def test_fetch_goes_on_where_a_killed_one_stopped(tmp_path: Path) -> None:
     while not (tmp_path / "log").exists():
         assert killed.poll() is None
     killed.kill()
-    killed.wait(10)
+    killed.wait(90)
     found = Cache(tmp_path / "cache", 10**9).obtain("key", "name.txt", SIZE, filler())
     assert found.stat().st_size == SIZE  # its lock went with the process
 
@@ -124,7 +124,7 @@ def test_longest_unused_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
     assert names == {"aa", "cc", "dd"}
     assert cache.clear() > 0
     assert {unit.folder.name for unit in cache.units()} == {"aa", "dd"}  # dd is this process's
-    holder.communicate("", timeout=60)
+    holder.communicate("", timeout=200)
     cache.clear()
     assert {unit.folder.name for unit in cache.units()} == {"dd"}
 

@@ -94,7 +94,7 @@ def test_killed_and_resumed_run_sees_what_an_undisturbed_one_sees(
         env=variables | {"PERIFLOW_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
         text=True,
         capture_output=True,
-        timeout=110,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     wholes = sorted(tmp_path.glob("*-whole"))

@@ -115,7 +115,7 @@ def test_killed_and_resumed_run_sees_the_very_next_sample(tmp_path: Path, worker
         env=variables | {"PERIFLOW_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
         text=True,
         capture_output=True,
-        timeout=110,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     wholes = sorted(tmp_path.glob("*-whole"))

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from local_server import host
+from nursery import run
+from waiting import wait_until
 
+from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
+from periflow_sdk.errors import NotFoundError, PeriFlowError
 
 BIN = Path(sys.executable).parent
+SIGN_UP = (
+    "signup --username ada --name Ada --email ada@example.com --password-stdin",
+    "org create analytical",
+    "project create engines",
+)
+PASSWORD = "correct horse battery"
 COUNTING_JOB = Path(__file__).parent / "counting_job"
 
 
@@ -27,6 +39,7 @@ class Stranger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "home"
+        self._job_ids: dict[int, str] = {}
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PERIFLOW_")}
         self.environment = {
             **kept,
@@ -53,7 +66,7 @@ class Stranger:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=200,
         )
 
     def pf(self, *arguments: object, stdin: str = "") -> str:
@@ -70,17 +83,24 @@ class Stranger:
         url = json.loads((self.home / "server/server.json").read_text())["url"]
         return ApiClient(url, tokens["access_token"])
 
-    def project_id(self) -> str:
+    @functools.cached_property
+    def _project(self) -> str:
         return str(self.json("project", "list")[0]["id"])
 
+    def project_id(self) -> str:
+        return self._project
+
     def sign_up(self) -> None:
-        self.pf(
-            *("signup", "--username", "ada", "--name", "Ada", "--email", "ada@example.com"),
-            "--password-stdin",
-            stdin="correct horse battery",
-        )
-        self.pf("org", "create", "analytical")
-        self.pf("project", "create", "engines")
+        for line in SIGN_UP:
+            self.pf(*line.split(), stdin=PASSWORD)
+
+    def settle(self) -> None:
+        """Be signed up already, on a server that runs already."""
+        host(self.home, self.environment)
+        for line in SIGN_UP:
+            words = line.split()
+            done = run("periflow_cli", words, self.environment, folder=self.folder, stdin=PASSWORD)
+            assert done.returncode == 0, done.stderr
 
     def run_counting_job(self, *options: str, devices: int = 1, script: str = "train.py") -> int:
         """Start the counting job and return its number."""
@@ -103,36 +123,50 @@ class Stranger:
     def job(self, number: int) -> Any:
         return self.json("job", "view", number)
 
-    @staticmethod
-    def wait_until(
-        condition: Callable[[], Any],
-        seconds: float = 60,
-        complaint: Callable[[], str] | str = "timed out",
-    ) -> Any:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if found := condition():
-                return found
-            time.sleep(0.1)
-        raise AssertionError(complaint if isinstance(complaint, str) else complaint())
+    def peek(self, number: int) -> m.JobDetail | None:
+        """The job, or None where there is none yet, for who looks often: `pf` takes far longer."""
+        try:
+            with self.client() as client:
+                return client.job(self._project, number)
+        except NotFoundError:
+            return None
+        except (OSError, ValueError, PeriFlowError):
+            self.pf("job", "list", "--limit", 1)  # starts a server that was killed, renews a login
+            return None
 
-    def wait_for_job(self, number: int, *statuses: str, seconds: float = 60) -> Any:
+    wait_until = staticmethod(wait_until)
+
+    def wait_for_job(self, number: int, *statuses: str, seconds: float = 90) -> Any:
         statuses = statuses or ("success", "failed", "stopped")
-        return self.wait_until(
-            lambda: (job := self.job(number))["status"] in statuses and job,
+        self.wait_until(
+            lambda: (job := self.peek(number)) and job.status in statuses,
             seconds,
             lambda: f"job {number} never became {statuses}: {self.job(number)}",
         )
+        return self.job(number)
+
+    def wait_for_step(self, number: int, step: int) -> None:
+        """Wait until the server knows that a job has done this step."""
+        self.wait_until(lambda: (job := self.peek(number)) and job.step == step)
 
     def server_pid(self) -> int:
         return int(self.json("server", "status")["pid"])
 
     def agent_pid(self, number: int) -> int:
         """The supervisor of the newest attempt of a job."""
-        job_id = self.job(number)["id"]
-        nodes = (self.home / "server/jobs" / job_id).glob("*/0/agent.json")
-        newest = max(nodes, key=lambda path: int(path.parts[-3]))
+        newest = self._nodes(number, "agent.json")[-1]
         return int(json.loads(newest.read_text())["pid"])
+
+    def output(self, number: int) -> list[str]:
+        """What all attempts have printed, from their node folders: cheap enough to be polled."""
+        found = self._nodes(number, "output.log")
+        return [line for path in found for line in path.read_text().splitlines()]
+
+    def _nodes(self, number: int, name: str) -> list[Path]:
+        if number not in self._job_ids:
+            self._job_ids[number] = self.job(number)["id"]
+        found = (self.home / "server/jobs" / self._job_ids[number]).glob(f"*/0/{name}")
+        return sorted(found, key=lambda path: int(path.parts[-3]))
 
     def log(self, number: int) -> list[str]:
         return self.pf("job", "log", number, "-n", 10000).splitlines()
@@ -156,7 +190,7 @@ def newcomer(tmp_path: Path) -> Iterator[Stranger]:
 @pytest.fixture
 def stranger(newcomer: Stranger) -> Stranger:
     """Signed up, with an organization and a project."""
-    newcomer.sign_up()
+    newcomer.settle()
     return newcomer
 
 
@@ -164,6 +198,6 @@ def stranger(newcomer: Stranger) -> Stranger:
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
     """One signed-up stranger for the tests of a module; leave the server running."""
     stranger = Stranger(tmp_path_factory.mktemp("settled"))
-    stranger.sign_up()
+    stranger.settle()
     yield stranger
     stranger.leave()

@@ -79,12 +79,11 @@ def ready_steps(job: Any) -> list[int]:
 def test_a_script_that_attaches_itself_is_a_job_with_metrics_and_checkpoints(stranger) -> None:
     gate = stranger.folder / "gate"
     process = start(stranger, "--wait-for", gate)
-    job = stranger.wait_until(
-        lambda: (jobs := stranger.json("job", "list")) and jobs[0]["step"] and jobs[0]
-    )
+    stranger.wait_until(lambda: (job := stranger.peek(1)) and job.step)
+    (job,) = stranger.json("job", "list")
     assert (job["status"], job["vm"], job["total_steps"]) == ("running", "attached", 20)
     gate.touch()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 0
     assert err.splitlines() == ["PeriFlow: this run is job 1 (attached_run): pf job view 1"]
 
@@ -104,7 +103,7 @@ EARLY = ("success", "finished early at step 12 of 20")
 
 def test_a_script_that_is_done_early_is_a_success_that_says_so(stranger) -> None:
     process = start(stranger, "--enough", 12)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 0
     job = stranger.wait_for_job(1)
     assert (job["status"], job["reason"]) == EARLY
@@ -113,11 +112,11 @@ def test_a_script_that_is_done_early_is_a_success_that_says_so(stranger) -> None
 
 def test_a_killed_script_is_a_failed_job_that_has_lost_nothing(stranger) -> None:
     process = start(stranger, "--wait-for", stranger.folder / "never")
-    stranger.wait_until(lambda: stranger.json("job", "list"))
+    stranger.wait_until(lambda: stranger.peek(1))
     stranger.wait_until(lambda: (stranger.folder / "checkpoints" / "state.txt").exists())
-    stranger.wait_until(lambda: stranger.job(1)["step"] == 19)
+    stranger.wait_for_step(1, 19)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
 
     job = stranger.wait_for_job(1)
     assert (job["status"], job["exit_code"]) == ("failed", None)
@@ -129,9 +128,9 @@ def test_a_killed_script_is_a_failed_job_that_has_lost_nothing(stranger) -> None
 
 def test_stop_reaches_an_attached_run(stranger) -> None:
     process = start(stranger, "--steps", 10_000, "--until-told")
-    stranger.wait_until(lambda: stranger.json("job", "list"))
+    stranger.wait_until(lambda: stranger.peek(1))
     stranger.pf("job", "stop", 1, "-y")
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 0
     assert stranger.wait_for_job(1)["status"] == "stopped"
     assert_nobody_is_left(stranger)
@@ -150,7 +149,7 @@ def test_two_local_ranks_have_one_job_and_one_agent(stranger) -> None:
         cwd=stranger.folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("PeriFlow:") == 1
@@ -187,7 +186,7 @@ def server(stranger: Any, verb: str) -> None:
 def test_a_run_without_a_server_is_brought_whole_by_sync_and_only_once(remote) -> None:
     server(remote, "stop")
     process = start(remote)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0
     (folder,) = folders(remote)
     assert err.count("PeriFlow:") == 1 and f"pf job sync {folder}" in err
@@ -213,7 +212,7 @@ def test_a_run_without_a_server_is_brought_whole_by_sync_and_only_once(remote) -
 
 def test_a_run_that_was_done_early_is_so_when_it_is_synced(remote) -> None:
     server(remote, "stop")
-    start(remote, "--enough", 12).communicate(timeout=60)
+    start(remote, "--enough", 12).communicate(timeout=200)
     (folder,) = folders(remote)
     agent = agent_of(remote, folder)
     if agent is not None:
@@ -227,7 +226,7 @@ def test_a_run_that_was_done_early_is_so_when_it_is_synced(remote) -> None:
 def test_an_agent_that_was_killed_leaves_the_rest_to_sync(stranger) -> None:
     gate = stranger.folder / "gate"
     process = start(stranger, "--wait-for", gate)
-    stranger.wait_until(lambda: (jobs := stranger.json("job", "list")) and jobs[0]["step"] == 19)
+    stranger.wait_for_step(1, 19)
     (folder,) = folders(stranger)
     agent = agent_of(stranger, folder)
     assert agent is not None
@@ -235,7 +234,7 @@ def test_an_agent_that_was_killed_leaves_the_rest_to_sync(stranger) -> None:
     refused = stranger.try_pf("job", "sync", folder)
     assert refused.returncode == 5 and "goes on" in refused.stderr
     gate.touch()
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
 
     stranger.pf("job", "sync", folder)
     job = stranger.job(1)
@@ -258,7 +257,7 @@ def assert_loads(stranger: Any, name: str, value: float) -> None:
 @pytest.mark.parametrize("options", [[], ["--die"]])
 def test_states_of_an_attached_run_are_written_and_sent_by_its_agent(stranger, options) -> None:
     process = start(stranger, *options, script=SAVING)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == (-signal.SIGKILL if options else 0), err
     assert out.splitlines() == ["in memory True", "by training 0"]
     job = stranger.wait_for_job(1)
@@ -283,7 +282,7 @@ def test_states_of_an_attached_run_are_written_and_sent_by_its_agent(stranger, o
 
 def test_states_are_written_without_a_server_and_sent_by_sync(remote) -> None:
     server(remote, "stop")
-    out, _ = start(remote, script=SAVING).communicate(timeout=60)
+    out, _ = start(remote, script=SAVING).communicate(timeout=200)
     assert out.splitlines() == ["in memory True", "by training 0"]
     (folder,) = folders(remote)
     agent = agent_of(remote, folder)
@@ -325,7 +324,7 @@ def test_a_run_that_was_given_up_is_attached_again_by_a_login_that_has_to_be_ren
 ) -> None:
     gate = hasty.folder / "gate"
     process = start(hasty, "--wait-for", gate)
-    hasty.wait_until(lambda: (jobs := hasty.json("job", "list")) and jobs[0]["step"] == 19)
+    hasty.wait_for_step(1, 19)
     (folder,) = folders(hasty)
     agent = agent_of(hasty, folder)
     assert agent is not None
@@ -342,7 +341,7 @@ def test_a_run_that_was_given_up_is_attached_again_by_a_login_that_has_to_be_ren
     hasty.wait_until(lambda: login_of(hasty) != before)  # nobody but the agent is there to do it
     hasty.wait_for_job(1, "running")
     gate.touch()
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     job = hasty.wait_for_job(1)
     assert job["status"] == "success" and len(hasty.json("job", "list")) == 1
     assert values(hasty, 1) == counted(20)
@@ -360,10 +359,10 @@ def test_a_login_that_has_ended_is_waited_for(hasty: Any) -> None:
     assert "pf job sync" in process.stderr.readline()
     words = ("login", "--username", "ada", "--password-stdin")
     hasty.pf(*words, stdin="correct horse battery")
-    hasty.wait_until(lambda: hasty.json("job", "list"))
+    hasty.wait_until(lambda: hasty.peek(1))
     hasty.wait_for_job(1, "running")
     gate.touch()
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert hasty.wait_for_job(1)["status"] == "success"
     assert values(hasty, 1) == counted(20)
     assert_nobody_is_left(hasty)

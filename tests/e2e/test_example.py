@@ -73,7 +73,7 @@ class Run:
                 assert job.status in ("waiting", "allocating", "preparing", "running"), self.log()
                 return bool(job.step and job.step >= share * job.total_steps)
 
-            self.stranger.wait_until(is_there, 90, self.log)
+            self.stranger.wait_until(is_there, 300, self.log)
             client.preempt_job(project, self.number)
 
     def end(self) -> Any:
@@ -82,7 +82,7 @@ class Run:
         with self.stranger.client() as client:
             self.stranger.wait_until(
                 lambda: client.job(project, self.number).status in ("success", "failed"),
-                200,
+                600,
                 self.log,
             )
         return self.stranger.job(self.number)
@@ -105,7 +105,7 @@ class Run:
         return float(number) / (100 if percent else 1)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "example", [CIFAR, LIGHTNING, HUGGINGFACE], ids=lambda example: example.name
 )

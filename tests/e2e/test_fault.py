@@ -31,7 +31,7 @@ def _assert_complete(stranger, number: int, steps: int) -> None:
 
 def _training_pid(stranger, number: int) -> int:
     def printed_pid() -> int:
-        for line in stranger.log(number):
+        for line in stranger.output(number):
             if found := re.match(r"training pid (\d+)", line):
                 return int(found[1])
         return 0
@@ -44,27 +44,22 @@ def _training_pid(stranger, number: int) -> int:
 def test_server_killed_and_started_again_loses_nothing(stranger) -> None:
     gate = stranger.folder / "gate"
     number = stranger.run_counting_job("--steps 60", "--seconds 0.05", f"--wait-for {gate}")
-    stranger.wait_until(lambda: len(_steps_in(stranger.log(number))) >= 15)
+    stranger.wait_until(lambda: len(_steps_in(stranger.output(number))) >= 15)
     training = psutil.Process(_training_pid(stranger, number))
 
     os.kill(stranger.server_pid(), signal.SIGKILL)
-    stranger.wait_until(lambda: b"step 59" in _output(stranger, number))
+    stranger.wait_until(lambda: 59 in _steps_in(stranger.output(number)))
     assert training.is_running()
     gate.touch()
 
     _assert_complete(stranger, number, 60)
 
 
-def _output(stranger, number: int) -> bytes:
-    (path,) = (stranger.home / "server/jobs").glob("*/1/0/output.log")
-    return path.read_bytes()
-
-
 def test_agent_killed_and_started_again_loses_nothing(stranger) -> None:
     gate = stranger.folder / "gate"
     number = stranger.run_counting_job("--steps 60", "--seconds 0.05", f"--wait-for {gate}")
     pid = _training_pid(stranger, number)
-    stranger.wait_until(lambda: len(_steps_in(stranger.log(number))) >= 15)
+    stranger.wait_until(lambda: len(_steps_in(stranger.output(number))) >= 15)
 
     first_agent = stranger.agent_pid(number)
     os.kill(first_agent, signal.SIGKILL)
@@ -79,7 +74,7 @@ def test_agent_killed_and_started_again_loses_nothing(stranger) -> None:
 def test_killed_training_is_a_failed_job_with_a_complete_journal(stranger) -> None:
     number = stranger.run_counting_job("--steps 1000", "--seconds 0.02")
     pid = _training_pid(stranger, number)
-    stranger.wait_until(lambda: len(_steps_in(stranger.log(number))) >= 25)
+    stranger.wait_until(lambda: len(_steps_in(stranger.output(number))) >= 25)
     os.kill(pid, signal.SIGKILL)
 
     job = stranger.wait_for_job(number)
@@ -113,7 +108,7 @@ def test_stop_ends_the_whole_process_tree(stranger) -> None:
         "    image: none\n    command: bash /workspace/tree/train.sh\n"
     )
     number = stranger.json("job", "run", "-f", template, "-d", stranger.folder / "tree")["number"]
-    stranger.wait_until(lambda: "ready" in stranger.log(number))
+    stranger.wait_until(lambda: "ready" in stranger.output(number))
     agent = psutil.Process(stranger.agent_pid(number))
     tree = [p for p in _below(stranger) if p != agent]
     assert len([p for p in tree if "1000" in " ".join(p.cmdline())]) >= 3

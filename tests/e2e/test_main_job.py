@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "digits"
 
@@ -18,7 +16,6 @@ def _python(script: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.timeout(240)
 def test_a_stranger_trains_a_real_model_and_takes_the_checkpoint_home(newcomer) -> None:
     data = newcomer.folder / "digits"
     _python("get_data.py", str(data))

@@ -105,7 +105,6 @@ def names_at(step: int, ranks: int) -> set[str]:
     return {"last.pt"} if step <= 9 else {"checkpoint.pt"}
 
 
-@pytest.mark.timeout(300)
 def test_two_ranks_save_in_every_way_and_publish_whole_checkpoints(stranger) -> None:
     check_ranks(stranger, 2, 20)
 

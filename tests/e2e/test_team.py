@@ -20,7 +20,7 @@ REGISTRY_PASSWORD = "the-password-of-the-lead's-registry"
 SLACK_TOKEN = "xoxb-1111-the-token-of-the-team"
 HOOK_PATH = "/hooks/a-path-that-is-a-secret"
 KEY = "a-key-that-no-database-has-ever-seen"
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 PEEK = """\
 env; cat "$PERIFLOW_TOKEN_FILE" > token.txt; python - <<'END'

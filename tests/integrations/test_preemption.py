@@ -41,7 +41,6 @@ def preempt(job, client, way: str) -> None:
         os.kill(pid, signal.SIGTERM)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("framework", "way"),
     [

@@ -104,7 +104,7 @@ def test_wheels_work_in_an_empty_environment(wheels: dict[str, Path], tmp_path: 
 
     def run(*command: str) -> str:
         done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

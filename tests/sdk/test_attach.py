@@ -46,14 +46,14 @@ def end_agents(local: Run) -> Any:
     """Ends the agents that a test has started, by the pids they left."""
     yield
     for folder in attached_folders(local):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not (folder / "agent.json").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         pid = json.loads((folder / "agent.json").read_text())["pid"]
         try:
             process = psutil.Process(pid)
             process.terminate()
-            process.wait(20)
+            process.wait(90)
         except psutil.NoSuchProcess:
             pass
 

@@ -113,7 +113,7 @@ class Node:
             time.sleep(0.002)
 
     def until(self, holds: Callable[[], bool]) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while not holds():
             assert time.monotonic() < end
             time.sleep(0.002)
@@ -198,7 +198,7 @@ def test_death_of_a_rank_aborts_and_the_other_leaves_without_a_save(
     ranks.begin(grace_seconds=20)
     begin = time.monotonic()
     ranks.decide_until_all_have_left()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 18
     assert ranks.round is not None
     assert (ranks.round.phase, ranks.round.reason) == ("aborted", "a rank has died")
     assert ranks.saved() == [[], []] and ranks.processes[1].returncode == 0
@@ -212,6 +212,6 @@ def test_rank_waits_no_longer_than_the_deadline_when_the_decider_is_gone(
     ranks.begin(grace_seconds=1.5)
     begin = time.monotonic()
     ranks.until(lambda: all(process.poll() is not None for process in ranks.processes))
-    assert 0.5 < time.monotonic() - begin < 10
+    assert 0.5 < time.monotonic() - begin < 60
     assert ranks.saved() == [[], []]
     assert [rank.acknowledged < 0 for rank in ranks.ranks()] == [True, True]

@@ -48,7 +48,7 @@ def kill_after(process: subprocess.Popen[bytes], calls: int, *, group: bool) -> 
         os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
-    process.wait(10)
+    process.wait(90)
     seen += process.stdout.read()
     process.stdout.close()
     return seen.count(b"m"), seen.count(b"s")

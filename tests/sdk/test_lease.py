@@ -40,7 +40,7 @@ def slow_copy(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     go, copy = threading.Event(), leases.copy_bytes
 
     def wait(read: int, write: int) -> None:
-        assert go.wait(30)
+        assert go.wait(90)
         copy(read, write)
 
     monkeypatch.setattr(leases, "copy_bytes", wait)
@@ -49,7 +49,7 @@ def slow_copy(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -77,7 +77,7 @@ def test_file_that_is_overwritten_in_place_is_copied_as_it_was(
     writer.join(0.2)
     assert writer.is_alive() and path.read_bytes() == b"1" * SIZE  # its open() waits
     slow_copy.set()
-    writer.join(30)
+    writer.join(90)
     until(lambda: not keeper.is_pending(upload.id))
     assert staged(job, upload).read_bytes() == b"1" * SIZE
     assert path.read_bytes() == b"2" * SIZE
@@ -118,12 +118,15 @@ def test_file_that_is_open_for_writing_is_copied_by_training(job: Run, keeper: L
 def test_training_does_not_wait_for_a_worker_that_does_not_answer(
     job: Run, keeper: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "_answer", lambda rank: threading.Event().wait(1))
+    is_over = threading.Event()
+    monkeypatch.setattr(keeper, "_answer", lambda rank: is_over.wait(60))
     pf.init()
     (job.checkpoints / "model.bin").write_bytes(b"1" * SIZE)
     started = time.monotonic()
     upload = pf.upload_checkpoint()
-    assert time.monotonic() - started < 1 and not is_held(job)
+    took = time.monotonic() - started
+    is_over.set()
+    assert took < 30 and not is_held(job)
     assert staged(job, upload).stat().st_size == SIZE
 
 

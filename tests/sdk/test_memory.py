@@ -50,7 +50,7 @@ def until_served(job: Run) -> None:
 def until(condition: Any) -> None:
     import time
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -89,7 +89,7 @@ class Launch:
 
     def end(self) -> list[list[object]]:
         """What each rank went on from, once all have ended."""
-        ends = [process.communicate(timeout=60) for process in self.processes]
+        ends = [process.communicate(timeout=200) for process in self.processes]
         self.errors = "".join(err for _, err in ends)
         assert all(out for out, _ in ends), self.errors
         return [json.loads(out) for out, _ in ends]
@@ -181,7 +181,7 @@ def test_all_ranks_go_on_from_what_the_first_of_them_found(job: Run, launch) -> 
         time.sleep(0.005)
     assert second.processes[0].poll() is None
     second.processes.append(second.start(1, {}))
-    out, _ = second.processes.pop().communicate(timeout=60)
+    out, _ = second.processes.pop().communicate(timeout=200)
     (job.folder / "go").touch()
     assert [json.loads(out), *second.end()] == [["model.txt", 20]] * 2
 

@@ -91,7 +91,7 @@ class Pair:
         start = threading.Barrier(times)
 
         def run(number: int) -> Any:
-            start.wait(30)
+            start.wait(90)
             try:
                 return call(self.clients[number % 2], number)
             except PeriFlowError as error:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from people import wait_until
+from nursery import run
+from waiting import wait_until
 
 from periflow_sdk.errors import ConflictError, ForbiddenError
 
@@ -36,14 +37,7 @@ class Admin:
         }
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "periflow_server", "admin", *words],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        return run("periflow_server", ["admin", *words], self.env)
 
     def listed(self, *words: str) -> dict[str, Any]:
         done = self.run("list-orgs", "--json", *words)
@@ -137,7 +131,7 @@ def test_folder_without_a_database_is_named(tmp_path: Path) -> None:
         [sys.executable, "-m", "periflow_server", "admin", "list-orgs", "--home", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr and "PERIFLOW_SERVER_DATABASE_URL" in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nursery import run
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
@@ -28,14 +28,7 @@ pytestmark = pytest.mark.sqlite
 
 
 def admin(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "periflow_server", "admin", *map(str, words)],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-    )
+    return run("periflow_server", ["admin", *words], {**os.environ, **variables})
 
 
 def login(username: str) -> m.LoginRequest:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from people import join_organization, join_project, wait_until
+from people import join_organization, join_project
 from sqlalchemy import func, select
+from waiting import wait_until
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, ForbiddenError, NotFoundError

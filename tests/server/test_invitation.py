@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from people import invitation_codes, join_organization, wait_until
+from people import invitation_codes, join_organization
 from sqlalchemy import select, text
+from waiting import wait_until
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient

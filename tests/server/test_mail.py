@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mailserver import PASSWORD, MailServer
-from people import wait_until
+from nursery import run
 from sqlalchemy import select
+from waiting import wait_until
 
 from periflow_sdk.api import models as m
 from periflow_server.db.base import Database, utcnow
@@ -24,7 +24,7 @@ from periflow_server.services import mail
 if TYPE_CHECKING:
     from conftest import Client, ServerProcess
 
-SECONDS = 20
+SECONDS = 90
 
 
 @pytest.fixture(scope="module")
@@ -262,13 +262,8 @@ def test_wrong_smtp_url_ends_the_start_without_repeating_the_password(
     own_server: ServerProcess, url: str
 ) -> None:
     own_server.stop()
-    ended = subprocess.run(
-        own_server.command(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env={**os.environ, **own_server.variables, "PERIFLOW_SERVER_SMTP_URL": url},
-    )
+    variables = {**os.environ, **own_server.variables, "PERIFLOW_SERVER_SMTP_URL": url}
+    ended = run("periflow_server", own_server.command()[3:], variables)
     assert ended.returncode == 2
     assert "PERIFLOW_SERVER_SMTP_URL" in ended.stderr
     assert "s3cret" not in ended.stderr

@@ -165,4 +165,4 @@ def test_log_that_is_followed_ends_with_the_membership(server: ServerProcess) ->
         following = pool.submit(member.job_log, owner.project, job.number, wait_seconds=25)
         owner.remove_organization_member(owner.organization, member.username)
         with pytest.raises(NotFoundError):
-            following.result(timeout=15)
+            following.result(timeout=24)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from mailserver import MailServer
-from people import wait_until
 from sqlalchemy import select
+from waiting import wait_until
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient

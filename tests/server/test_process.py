@@ -28,7 +28,7 @@ pytestmark = pytest.mark.sqlite
 def test_second_server_on_a_home_says_so_and_leaves_the_first_alone(
     own_server: ServerProcess,
 ) -> None:
-    second = subprocess.run(own_server.command(), capture_output=True, text=True, timeout=30)
+    second = subprocess.run(own_server.command(), capture_output=True, text=True, timeout=200)
     assert second.returncode == 3
     assert "running already" in second.stderr
     assert "pf server status" in second.stderr
@@ -102,7 +102,7 @@ def test_nothing_of_the_folder_is_open_to_others(server: ServerProcess) -> None:
 def test_embedded_server_refuses_to_listen_beyond_this_machine(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "periflow_server", "serve", "--embedded", "--host", "0.0.0.0"]
     ended = subprocess.run(
-        [*command, "--home", str(tmp_path)], capture_output=True, text=True, timeout=30
+        [*command, "--home", str(tmp_path)], capture_output=True, text=True, timeout=200
     )
     assert ended.returncode == 2
     assert "loopback" in ended.stderr
@@ -149,7 +149,7 @@ def test_home_beside_a_network_file_system_is_fine(tmp_path: Path) -> None:
 def test_damaged_key_is_named_and_nothing_is_signed_with_it(own_server: ServerProcess) -> None:
     own_server.stop()
     (own_server.data_dir / "key").write_text("")
-    ended = subprocess.run(own_server.command(), capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(own_server.command(), capture_output=True, text=True, timeout=200)
     assert ended.returncode == 1
     assert str(own_server.data_dir / "key") in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -164,7 +164,7 @@ def test_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
         [sys.executable, "-m", "periflow_server", "serve", "--port", "0"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=200,
         env={**variables, "PERIFLOW_SERVER_DATA_DIR": str(tmp_path)},
     )
     assert ended.returncode == 2

@@ -113,7 +113,7 @@ def test_server_says_why_it_does_not_start_on_a_newer_database(
         own_server.command(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=200,
         env={**os.environ, **own_server.variables},
     )
     assert ended.returncode == 2

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from nursery import run
 
 if TYPE_CHECKING:
     from conftest import ServerProcess
@@ -20,9 +20,7 @@ def refused(server: ServerProcess, *, code: int = 3) -> str:
     """What a server says that may not start."""
     server.home.mkdir(parents=True, exist_ok=True)
     given = {**server.variables, "PERIFLOW_SERVER_DATA_DIR": str(server.data_dir)}
-    ended = subprocess.run(
-        server.command(), capture_output=True, text=True, timeout=30, env={**os.environ, **given}
-    )
+    ended = run("periflow_server", server.command()[3:], {**os.environ, **given})
     assert ended.returncode == code
     assert "Traceback" not in ended.stderr
     return ended.stderr

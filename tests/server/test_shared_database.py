@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 import pytest
+from nursery import run
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import PeriFlowError
@@ -30,9 +31,7 @@ EMPTY_MANIFEST = b'{"chunks":[],"entries":[],"version":1}'
 def failed_start(server: ServerProcess, **variables: str) -> subprocess.CompletedProcess[str]:
     """What a server that does not start says."""
     given = {**server.variables, **variables, "PERIFLOW_SERVER_DATA_DIR": str(server.data_dir)}
-    return subprocess.run(
-        server.command(), capture_output=True, text=True, timeout=30, env={**os.environ, **given}
-    )
+    return run("periflow_server", server.command()[3:], {**os.environ, **given})
 
 
 def test_what_one_server_answered_for_the_other_knows(pair: Any, chunks: Any) -> None:
@@ -162,7 +161,7 @@ def test_servers_go_on_when_the_database_comes_back(
     postgresql.stop()
     try:
         headers = {"Authorization": f"Bearer {one.session.access_token}"}
-        answer = httpx.get(f"{one.url}/api/v1/users/me", headers=headers, timeout=30)
+        answer = httpx.get(f"{one.url}/api/v1/users/me", headers=headers, timeout=200)
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
         assert httpx.get(f"{one.url}/api/v1/health").status_code in (200, 503)
     finally:

@@ -145,7 +145,7 @@ def test_client_that_is_told_to_wait_long_asks_once_and_says_so(
         begin = time.perf_counter()
         with pytest.raises(RateLimitedError) as caught:
             client.log_in(m.LoginRequest(username=user.username, password="a guess"))
-        assert time.perf_counter() - begin < 2
+        assert time.perf_counter() - begin < 5
     assert caught.value.data["retry_after_seconds"] > 5
     assert "Try again in" in (caught.value.hint or "")
 

@@ -84,7 +84,7 @@ def rotate(server: ServerProcess, **variables: str) -> subprocess.CompletedProce
         [sys.executable, "-m", "periflow_server", "admin", "rotate-keys", *options],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         env={
             **os.environ,
             "PERIFLOW_SERVER_DATA_DIR": str(server.data_dir),

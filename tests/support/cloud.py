@@ -70,7 +70,7 @@ def _ports(count: int) -> list[int]:
     """Free ports, the ones 10,000 above them free too: SeaweedFS takes those as well."""
     found: list[int] = []
     while len(found) < count:
-        port = 20_000 + secrets.randbelow(12_000)
+        port = 11_000 + secrets.randbelow(11_700)  # both below those of outgoing connections
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + 10_000))

@@ -6,34 +6,20 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.jobfile import JobSpec
 from periflow_sdk.snapshots import upload_folder
 
-SECONDS = 30.0
+SECONDS = 90.0
 ENDED = ("success", "failed", "stopped")
-
-
-def until(
-    condition: Callable[[], Any],
-    explain: Callable[[], str] = lambda: "timed out",
-    seconds: float = SECONDS,
-) -> Any:
-    """The first true value of the condition; fails with the explanation after a while."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(explain())
-        time.sleep(0.02)
-    return value
 
 
 class JobRun:
@@ -66,18 +52,18 @@ class JobRun:
 
     def until(self, condition: Callable[[], Any], explain: Callable[[], str] | None = None) -> Any:
         """The first true value of the condition."""
-        return until(condition, explain or self.story)
+        return wait_until(condition, SECONDS, explain or self.story)
 
     def wait(self, *statuses: str, seconds: float = SECONDS) -> m.JobDetail:
         """The job once it has one of these statuses; any end, without a name."""
         wanted = statuses or ENDED
-        until(lambda: self.detail.status in (*wanted, *ENDED), self.story, seconds)
+        wait_until(lambda: self.detail.status in (*wanted, *ENDED), seconds, self.story)
         detail = self.detail
         assert detail.status in wanted, self.story()
         return detail
 
     def wait_for_line(self, text: str, seconds: float = SECONDS) -> None:
-        until(lambda: any(text in line for line in self.log), self.story, seconds)
+        wait_until(lambda: any(text in line for line in self.log), seconds, self.story)
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the node folder; empty where there is none."""
@@ -90,7 +76,7 @@ class JobRun:
         """SIGKILL to the supervisor, and wait for the next one."""
         pid = self.read("agent.json")["pid"]
         os.kill(pid, signal.SIGKILL)
-        until(lambda: self.read("agent.json").get("pid") != pid, self.story)
+        self.until(lambda: self.read("agent.json").get("pid") != pid)
 
     def worker_pid(self) -> int:
         """The worker of the agent; 0 while there is none."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import functools
 import gc
 import json
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -24,6 +26,12 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 _LONGEST_REQUEST = 1 << 20
+_PRCTL, _PR_SET_PDEATHSIG = getattr(ctypes.CDLL(None), "prctl", None), 1
+_BIN = Path(sys.executable).parent
+_PROGRAMS = {
+    "periflow_cli": ("pf", "periflow_cli.main"),
+    "periflow_server": ("pf-server", "periflow_server.__main__"),
+}
 
 
 class Forked:
@@ -105,6 +113,48 @@ def nursery(package: str) -> Nursery | None:
     return Nursery(package) if sys.platform == "linux" and hasattr(os, "pidfd_open") else None
 
 
+def run(
+    package: str,
+    arguments: Iterable[object],
+    variables: Mapping[str, str],
+    *,
+    folder: Path | None = None,
+    stdin: str = "",
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run `pf` or `pf-server` without a terminal until it ends; whatever its exit code."""
+    words = [str(word) for word in arguments]
+    command = [str(_BIN / _PROGRAMS[package][0]), *words]
+    parent = nursery(package)
+    if parent is None:
+        return subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=dict(variables),
+            cwd=folder,
+            timeout=timeout,
+        )
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+    ):
+        given.write(stdin.encode())
+        given.seek(0)
+        streams = (given.fileno(), out.fileno(), err.fileno())
+        process = parent.fork(words, variables, folder or Path.cwd(), *streams)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        for stream in (out, err):
+            stream.seek(0)
+        said = out.read().decode(), err.read().decode()
+    return subprocess.CompletedProcess(command, code, *said)
+
+
 def _import_everything(package: str) -> None:
     for module in walk_packages(import_module(package).__path__, f"{package}."):
         if ".migrations." not in module.name:
@@ -114,9 +164,22 @@ def _import_everything(package: str) -> None:
         from sqlalchemy.orm import configure_mappers
 
         configure_mappers()
+        _hash_quickly()
     else:
         import periflow_sdk.api.client
         import periflow_sdk.snapshots  # noqa: F401
+
+
+def _hash_quickly() -> None:
+    """Almost all tests sign somebody up; how long a guess takes counts in none of them."""
+    from pwdlib import PasswordHash
+    from pwdlib.hashers.argon2 import Argon2Hasher
+
+    from periflow_server.services import password
+
+    password._hasher = functools.cache(
+        lambda: PasswordHash([Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1)])
+    )
 
 
 def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
@@ -132,6 +195,7 @@ def _become(package: str, request: bytes, streams: Sequence[int], others: Iterab
     """The child: becomes the program."""
     arguments, variables, folder = json.loads(request)
     os.setsid()
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)  # an interrupted test run leaves nobody behind
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
     for other in others:
@@ -140,10 +204,12 @@ def _become(package: str, request: bytes, streams: Sequence[int], others: Iterab
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
-    name = "pf" if package == "periflow_cli" else "pf-server"
-    sys.argv = [str(Path(sys.executable).with_name(name)), *arguments]
-    module = "main" if package == "periflow_cli" else "__main__"
-    code = import_module(f"{package}.{module}").main()
+    program, module = _PROGRAMS[package]
+    sys.argv = [str(_BIN / program), *arguments]
+    try:
+        code = import_module(module).main()
+    except SystemExit as end:  # argparse
+        code = end.code
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

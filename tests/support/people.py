@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from waiting import wait_until
+
 if TYPE_CHECKING:
     from conftest import Client, ServerProcess
 
-MAIL_SECONDS = 10
+MAIL_SECONDS = 60
 _CODE = re.compile(r"--code (\S+)")
 
 
@@ -26,16 +26,6 @@ def invitation_codes(server: ServerProcess, email: str, count: int = 1) -> list[
 
     wait_until(is_there, MAIL_SECONDS, lambda: f"no invitation was mailed to {email}")
     return found
-
-
-def wait_until(
-    condition: Callable[[], object], seconds: float, explain: Callable[[], str] = lambda: ""
-) -> None:
-    """Poll until the condition is true; fail with the explanation after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, explain()
-        time.sleep(0.02)
 
 
 def join_organization(server: ServerProcess, owner: Client, member: Client) -> None:

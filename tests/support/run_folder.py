@@ -88,7 +88,7 @@ class Run:
             text=True,
             capture_output=True,
             check=check,
-            timeout=60,
+            timeout=200,
         )
 
 

@@ -50,7 +50,7 @@ class Person:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=200,
         )
         self.seen += done.stdout + done.stderr
         return done

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+FORKED = Path(__file__).parents[2] / "support/forked_ranks.py"
 TORCHRUN = (
     "OMP_NUM_THREADS=1 torchrun --nnodes $NUM_NODES --node-rank $NODE_RANK --nproc-per-node {ranks}"
     " --master-addr $MASTER_ADDR --master-port $MASTER_PORT {script} {options}"
@@ -19,9 +20,19 @@ def torchrun(script: Path, options: str = "", ranks: object = "$NPROC_PER_NODE")
     return TORCHRUN.format(ranks=ranks, script=script, options=options)
 
 
+def forked(script: Path, options: str = "", ranks: int = 1) -> str:
+    """The same by a launcher that loads torch once for all ranks of a node."""
+    return f"OMP_NUM_THREADS=1 python {FORKED} {ranks} {script} {options}"
+
+
 @pytest.fixture(name="torchrun", scope="session")
 def _torchrun() -> Callable[..., str]:
     return torchrun
+
+
+@pytest.fixture(name="forked", scope="session")
+def _forked() -> Callable[..., str]:
+    return forked
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def ready(job, step=None):
     return [c for c in job.detail.checkpoints if c.status == "ready" and step in (None, c.step)]
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_parts_of_two_nodes_become_one_checkpoint(run_pair, content_of, ranks):
     job = run_pair(saving(ranks=ranks))
     job.wait("success")
@@ -127,10 +127,10 @@ def test_part_of_a_lost_node_is_handed_in_by_its_next_agent(run_pair, tmp_path):
     assert (1, "The checkpoint of step 6 is ready.") in told, job.story()
 
 
-def test_sharded_state_of_two_nodes_is_one_checkpoint(run_pair, torchrun, tmp_path):
+def test_sharded_state_of_two_nodes_is_one_checkpoint(run_pair, forked, tmp_path):
     torch = pytest.importorskip("torch")
     dcp = pytest.importorskip("torch.distributed.checkpoint")
-    job = run_pair(torchrun(SAVING.with_name("sharded.py")))
+    job = run_pair(forked(SAVING.with_name("sharded.py")))
     job.wait("success", seconds=90)
     (checkpoint,) = ready(job)
     assert checkpoint.step == 1, job.story()

@@ -8,10 +8,12 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 
 ALL_REDUCE = Path(__file__).with_name("all_reduce.py")
 
 
+@pytest.mark.soak
 def test_ranks_of_two_nodes_meet_in_an_all_reduce(run_pair, torchrun):
     job = run_pair(torchrun(ALL_REDUCE))
     detail = job.wait("success", seconds=90)
@@ -26,12 +28,15 @@ def test_ranks_of_two_nodes_meet_in_an_all_reduce(run_pair, torchrun):
 
 def test_two_ranks_on_each_of_two_nodes_meet(run_pair, torchrun):
     job = run_pair(torchrun(ALL_REDUCE, ranks=2))
-    job.wait("success", seconds=90)
-    said = [line.split() for line in sorted(job.log) if line.startswith("RANK=")]
-    places = [(words[0], words[1], words[3], words[-1]) for words in said]
-    assert places == [
-        (f"RANK={n}", f"LOCAL_RANK={n % 2}", f"NODE_RANK={n // 2}", "total=1111") for n in range(4)
+    detail = job.wait("success")
+    said = sorted(line for line in job.log if line.startswith("RANK="))
+    assert said == [
+        f"RANK={n} LOCAL_RANK={n % 2} WORLD_SIZE=4 NODE_RANK={n // 2} NUM_NODES=2"
+        " NPROC_PER_NODE=1 total=1111"
+        for n in range(4)
     ], job.story()
+    assert "Attempt 1 got 2 local-cpu-pair devices on 2 nodes." in job.events
+    assert len(detail.attempts) == 1
 
 
 def test_command_without_a_launcher_has_the_rank_of_its_node(run_pair, client):

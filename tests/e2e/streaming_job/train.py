@@ -22,7 +22,7 @@ parser.add_argument("folder", type=Path)
 parser.add_argument("--batch-size", type=int, default=2)
 parser.add_argument("--workers", type=int, default=1)
 parser.add_argument("--save-every", type=int, default=10)
-parser.add_argument("--compare", action="store_true", help="read the same from local files, too")
+parser.add_argument("--compare", type=Path, help="a folder of the same files, read in the end")
 args = parser.parse_args()
 sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
 
@@ -68,8 +68,8 @@ while pf.current_step() < 2 * each:
     while pf.current_step() == each and not (args.folder / "gate").exists():
         time.sleep(0.05)
 if args.compare:
-    loader = loader_of(pf.dataset("pictures").path)
-    for _ in range(2):  # as above, the first one fills the page cache
+    loader = loader_of(args.compare)
+    for _ in range(2):  # the first one fills the page cache, as above
         start = time.perf_counter()
         for _ in loader:
             dist.barrier()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from waiting import wait_until
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
@@ -86,14 +86,7 @@ class Desk:
     server: Any
     api: Any
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 20) -> Any:
-        """What the condition gives as soon as it is true."""
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            if time.monotonic() > deadline:
-                raise AssertionError("timed out")
-            time.sleep(0.02)
-        return value
+    wait_for = staticmethod(wait_until)
 
     @property
     def project(self) -> str:

@@ -6,13 +6,13 @@ import fcntl
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from periflow_server import scheduler
 from periflow_server.db.base import Database
@@ -37,14 +37,6 @@ time.sleep(60)
 """
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.02)
-    return value
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     node = tmp_path / "job" / "1" / "0"
@@ -57,7 +49,7 @@ def executor(folder: Path) -> Iterator[LocalExecutor]:
     executor = LocalExecutor("http://127.0.0.1:1", [sys.executable, "-c", SLEEPER])
     yield executor
     executor.stop([folder])
-    wait_for(lambda: executor.poll([folder]))
+    wait_until(lambda: executor.poll([folder]))
 
 
 def agent_of(folder: Path) -> psutil.Process:
@@ -70,7 +62,7 @@ def test_agent_is_detached_and_sees_only_what_it_needs(
     monkeypatch.setenv("PERIFLOW_SERVER_SECRET_KEY", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     executor.start([folder])
-    about = json.loads(wait_for(lambda: _text(folder / "about.json")))
+    about = json.loads(wait_until(lambda: _text(folder / "about.json")))
     agent = agent_of(folder)
     assert about["sid"] == agent.pid != os.getsid(0)
     assert (about["cwd"], about["in"]) == (str(folder), "")
@@ -78,7 +70,7 @@ def test_agent_is_detached_and_sees_only_what_it_needs(
     assert about["env"]["PERIFLOW_TOKEN_FILE"] == str(folder / "token")
     known = {"PATH", "HOME", "LANG", "TMPDIR", "PERIFLOW_URL", "PERIFLOW_TOKEN_FILE", "LC_CTYPE"}
     assert set(about["env"]) <= known
-    assert wait_for(lambda: _text(folder / "agent.log")) == "hello from the agent\n"
+    assert wait_until(lambda: _text(folder / "agent.log")) == "hello from the agent\n"
     assert (folder / "agent.log").stat().st_mode & 0o777 == 0o600
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
 
@@ -88,7 +80,7 @@ def test_dead_agent_is_noticed_and_leaves_no_zombie(executor: LocalExecutor, fol
     assert executor.poll([folder]) == set()
     agent = agent_of(folder)
     agent.kill()
-    wait_for(lambda: executor.poll([folder]) == {folder})
+    wait_until(lambda: executor.poll([folder]) == {folder})
     assert not psutil.pid_exists(agent.pid)
 
 
@@ -117,12 +109,12 @@ def test_stop_takes_the_training_along_unless_it_is_to_be_adopted(
     executor: LocalExecutor, folder: Path, keep: bool
 ) -> None:
     executor.start([folder])
-    training = psutil.Process(int(wait_for(lambda: _text(folder / "child"))))
+    training = psutil.Process(int(wait_until(lambda: _text(folder / "child"))))
     document = {"pid": training.pid, "start_time": training.create_time()}
     (folder / "training.json").write_text(json.dumps(document))
     executor.stop([folder], keep_training=keep)
-    wait_for(lambda: executor.poll([folder]) == {folder})
-    assert training.is_running() is keep or wait_for(lambda: not _lives(training))
+    wait_until(lambda: executor.poll([folder]) == {folder})
+    assert training.is_running() is keep or wait_until(lambda: not _lives(training))
     if keep:
         training.kill()
 
@@ -174,7 +166,7 @@ def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
             return not live_nodes(session)
 
     try:
-        wait_for(is_over, 30)
+        wait_until(is_over, 30)
     finally:
         thread.stop()
         database.close()

@@ -158,7 +158,7 @@ def test_job_shows_how_long_its_emergency_checkpoint_took_from_the_notice(desk: 
     )
     agent.api.commit_checkpoint("one", m.CheckpointCommit(snapshot_id=desk.snapshot()))
     detail = desk.job(job.number)
-    assert 4.0 <= detail.notice_to_durable_seconds < 10
+    assert 4.0 <= detail.notice_to_durable_seconds < 60
     assert detail.steps_not_durable == 0
 
 
