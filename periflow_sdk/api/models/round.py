@@ -37,7 +37,7 @@ class RoundReport(Body):
 
     ranks: list[RankReport]
     expected: Annotated[int, Field(ge=0)]
-    notice_age_seconds: Annotated[float, Field(ge=0)]
+    notice_age_seconds: Annotated[float, Field(ge=0, le=1e8)]
     step_seconds: float | None = None
     round_trip_seconds: float | None = None
 
