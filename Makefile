@@ -1,4 +1,4 @@
-.PHONY: demo test test-matrix check bench bench-hotpath soak clean
+.PHONY: demo test test-matrix check bench bench-hotpath bench-storage soak clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -28,6 +28,9 @@ bench: .venv/.installed
 
 bench-hotpath: .venv/.installed
 	$(BIN)/python benchmarks/hotpath/run.py --peers
+
+bench-storage: .venv/.installed
+	$(BIN)/python benchmarks/storage/run.py --peers
 
 soak: .venv/.installed
 	@scripts/install-debian-packages.sh

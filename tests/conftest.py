@@ -260,6 +260,19 @@ def server_class() -> type[ServerProcess]:
     return ServerProcess
 
 
+@pytest.fixture
+def admin(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs ``pf-server admin`` beside a server; its exit code and all it prints."""
+
+    def run(server: ServerProcess, *words: str) -> tuple[int, str]:
+        output = tmp_path / "admin.txt"
+        with output.open("wb") as file:
+            process = server.run("admin", *words, "--home", str(server.home), output=file.fileno())
+        return process.wait(100), output.read_text()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlCluster]:
     """A PostgreSQL of this test process; ``create()`` gives the address of a new database."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from periflow_sdk.data.streaming.files import split_name
 from periflow_sdk.data.streaming.tarindex import INDEX_MEMBER, pack_starts
@@ -44,27 +45,39 @@ def plan_shards(files: Sequence[SourceFile], shard_bytes: int = SHARD_BYTES) -> 
     """Distribute files over shards, mixed: a folder's files are not one shard's.
 
     A stream mixes the samples of neighbouring shards, so that folders of one class each would
-    come class by class. The mix is a matter of the paths alone: the same again each time.
+    come class by class. The mix is a matter of the paths alone: the same again each time. So is,
+    within limits, where a shard ends: when a file changes, most of the shards do not.
 
     Args:
         files: Files whose paths are equal to the first dot of the name are one sample and stay
             together.
-        shard_bytes: A shard is closed when it has so many bytes.
+        shard_bytes: About the size of a shard: from three quarters to five quarters of it.
     """
     groups: dict[str, list[SourceFile]] = {}
     for file in sorted(files, key=lambda each: each.path):
         groups.setdefault(split_name(file.path)[0], []).append(file)
+    rarity = _rarity(sum(file.size for file in files) // max(len(groups), 1), shard_bytes)
     found: list[list[list[SourceFile]]] = [[]]
     size = 0
     for key in sorted(groups, key=_mixed):
         group = groups[key]
-        if size >= shard_bytes:
-            found.append([])
-            size = 0
         found[-1].append(group)
         size += sum(file.size for file in group)
+        may_end = size >= shard_bytes * 3 // 4 and crc32(key.encode()) % rarity == 0
+        if may_end or size >= shard_bytes * 5 // 4:
+            found.append([])
+            size = 0
     digits = max(5, len(str(len(found))))
     return [Shard(f"shard-{n:0{digits}}.tar", each) for n, each in enumerate(found) if each]
+
+
+def _rarity(sample_bytes: int, shard_bytes: int) -> int:
+    """Of how many samples one may be the last of a shard: of those in an eighth to a quarter of it.
+
+    A power of two, which does not change as soon as the samples do.
+    """
+    in_a_quarter = shard_bytes // 4 // max(sample_bytes, 1)
+    return 1 << max(0, in_a_quarter.bit_length() - 1)
 
 
 def pack_files(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
 
+import periflow_sdk as pf
 from periflow_cli.tree import Leaf, collapse
 from periflow_sdk.data import stream
+from periflow_sdk.data.cache import node_cache
 
 # As the tutorial prints it, and files in the order of their names.
 TUTORIAL = """\
@@ -223,23 +226,37 @@ def test_large_tree_is_collapsed_from_the_top_down() -> None:
     assert collapse(few) == ([(leaf.path, leaf.note) for leaf in few], False)
 
 
-def test_packed_upload_stores_shards_and_leaves_none_behind(
-    settled, cifar: Path, tmp_path: Path
+def test_packed_upload_stores_shards_that_are_streamed(
+    settled, cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(50):
-        (cifar / f"{number:02}.txt").write_text(str(number))
-    assert (
-        "1 shards with 53 samples"
-        in settled.run(
-            "dataset", "upload", "-n", "packed", "-p", f"{cifar}/", "--pack", "--dry-run"
-        ).stderr
-    )
-    settled.pf("dataset", "upload", "-n", "packed", "-p", f"{cifar}/", "--pack")
-    assert _paths(settled, "packed") == ["index.json", "shard-00000.tar"]
-    settled.pf("dataset", "download", "packed", "-d", tmp_path / "back")
-    samples = list(stream(tmp_path / "back"))
-    texts = [int(each["txt"]) for each in samples if "txt" in each]
-    assert sorted(texts) == list(range(50))
-    (cifar / "07.txt").write_text("changed")
-    settled.pf("dataset", "upload", "-n", "packed", "-p", f"{cifar}/", "--pack", "--new-version")
+    content = {}
+    for number in range(2000):
+        path = cifar / f"{number % 3}/{number:04}.txt"
+        path.parent.mkdir(exist_ok=True)
+        content[f"{number % 3}/{number:04}"] = (f"{number} " * 2000).encode()[:10_000]
+        path.write_bytes(content[f"{number % 3}/{number:04}"])
+    words = ("dataset", "upload", "-n", "packed", "-p", f"{cifar}/", "--pack")
+    assert "3 shards with 2003 samples" in settled.run(*words, "--dry-run").stderr
+    assert re.fullmatch(r"Uploaded dataset packed: 1\d\.\d MB in 4 files .*\n", settled.pf(*words))
+    shards = [f"shard-{n:05}.tar" for n in range(3)]
+    assert _paths(settled, "packed") == ["index.json", *shards]
+    view = settled.pf("dataset", "view", "packed")
+    sizes = [float(size) for size in re.findall(r"^shard-\d{5}\.tar \((\S+) MB\)$", view, re.M)]
+    assert len(sizes) == 3 and max(sizes) < 13.5, view
+
+    monkeypatch.setenv("PERIFLOW_HOME", str(settled.home))
+    monkeypatch.setenv("PERIFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    node_cache.cache_clear()
+    dataset = pf.dataset("packed")
+    assert [file.path for file in dataset.files] == ["index.json", *shards]
+    with dataset.open(shards[1]) as file, tarfile.open(fileobj=file) as tar:
+        inside = [name for name in tar.getnames() if name.endswith(".txt")]
+        assert len(inside) > 300 and {name[0] for name in inside} == {"0", "1", "2"}
+    samples = {each["__key__"]: each for each in stream("packed", shuffle=True)}
+    assert {key: each["txt"] for key, each in samples.items() if "txt" in each} == content
+    node_cache.cache_clear()
+
+    (cifar / "0/0000.txt").write_text("changed")
+    again = settled.pf(*words, "--new-version")
+    assert again.startswith("Uploaded dataset packed version 2: ") and "was there already" in again
     assert not list((settled.home / "cache/packs").iterdir())

@@ -112,19 +112,6 @@ def keeper(
 
 
 @pytest.fixture
-def admin(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Runs ``pf-server admin`` beside a server; its exit code and all it prints."""
-
-    def run(server: ServerProcess, *words: str) -> tuple[int, str]:
-        output = tmp_path / "admin.txt"
-        with output.open("wb") as file:
-            process = server.run("admin", *words, "--home", str(server.home), output=file.fileno())
-        return process.wait(100), output.read_text()
-
-    return run
-
-
-@pytest.fixture
 def database(keeper: ServerProcess) -> Iterator[Database]:
     import_tables()
     opened = Database(keeper.database_url)

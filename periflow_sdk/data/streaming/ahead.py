@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 
 from periflow_sdk.data.streaming.order import Block, Order
 
@@ -36,7 +38,7 @@ class Ahead:
         self._fetch = fetch
         self._blocks = blocks
         self._worker, self._workers = worker, workers
-        self._pool = ThreadPoolExecutor(FETCHES, "periflow-ahead")
+        self._threads = _Threads(fetch)
         self._coming: dict[str, Future[Path]] = {}
         self._reached: tuple[Order, int] | None = None
 
@@ -88,4 +90,42 @@ class Ahead:
             self._coming.pop(path).cancel()
         for path in wanted:
             if path not in self._coming:
-                self._coming[path] = self._pool.submit(self._fetch, path)
+                self._coming[path] = self._threads.submit(path)
+
+
+class _Threads:
+    """Fetch what is asked for; a process that ends does not wait for what nobody will read."""
+
+    def __init__(self, fetch: Callable[[str], Path]) -> None:
+        self._fetch = fetch
+        self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._count = 0
+
+    def submit(self, path: str) -> Future[Path]:
+        if self._count < FETCHES:
+            self._count += 1
+            arguments = (self._fetch, self._asked)
+            threading.Thread(
+                target=_work, args=arguments, name="periflow-ahead", daemon=True
+            ).start()
+        answer: Future[Path] = Future()
+        self._asked.put((path, answer))
+        return answer
+
+    def __del__(self) -> None:
+        for _ in range(self._count):
+            self._asked.put(None)
+
+
+_Asked = tuple[str, Future[Path]]
+
+
+def _work(fetch: Callable[[str], Path], asked: SimpleQueue[_Asked | None]) -> None:
+    while (one := asked.get()) is not None:
+        path, answer = one
+        if not answer.set_running_or_notify_cancel():
+            continue
+        try:
+            answer.set_result(fetch(path))
+        except BaseException as error:
+            answer.set_exception(error)

@@ -84,12 +84,14 @@ def _show(report: Report, removed: int, *, quick: bool) -> None:
     if not report.damages:
         print("Everything is there and whole.")
         return
-    print(f"{len(report.damages)} objects are damaged.")
+    count = len(report.damages)
+    print("1 object is damaged." if count == 1 else f"{count} objects are damaged.")
     if removed:
         print(f"Removed {removed} of them.", file=sys.stderr)
+    first = "Now" if removed else "Run it again with --remove-damaged, then"
     print(
-        "Upload the same files again (with --remove-damaged before), or take the objects named "
-        "from a copy of the store.",
+        f"{first} upload the same files again, which sends what is missing; or take the objects "
+        "named from a copy of the store.",
         file=sys.stderr,
     )
 

@@ -64,11 +64,13 @@ def missing_chunks(
     """
     wanted = {chunk.hash: chunk for chunk in chunks}
     sizes = {chunk.hash: chunk.size for chunk in wanted.values()}
-    known = lease(database, door.settings, project_id, sizes)
+    leased = lease(database, door.settings, project_id, sizes)
     folder = door.store.local_path(chunk_key(project_id, ""))
     if door.settings.embedded and folder is not None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    there = sizes_there(door.store, project_id, sizes, known)
+    # Nobody could send what nobody had named; if it is there all the same, a PUT says so.
+    named = [name for name in sizes if name not in leased.new]
+    there = sizes_there(door.store, project_id, named, leased.known)
     locations = []
     for name, chunk in wanted.items():
         size = there.get(name)
@@ -97,8 +99,16 @@ def chunk_sources(
     )
 
 
-def lease(database: Database, settings: Settings, project_id: str, sizes: dict[str, int]) -> int:
-    """Keep chunks from being collected for a while; about how many the project has.
+@dataclass(frozen=True)
+class Lease:
+    """``new``: the chunks that nobody had named before; ``known``: about how many there are now."""
+
+    new: frozenset[str]
+    known: int
+
+
+def lease(database: Database, settings: Settings, project_id: str, sizes: dict[str, int]) -> Lease:
+    """Keep chunks from being collected for a while.
 
     Args:
         sizes: Hash → bytes.
@@ -109,10 +119,10 @@ def lease(database: Database, settings: Settings, project_id: str, sizes: dict[s
     until = utcnow() + timedelta(seconds=settings.lease_seconds)
     try:
         with database.write() as session:
-            quota.refuse_excess(session, settings, project_id, sizes)
+            new = quota.admit(session, settings, project_id, sizes)
             db.lease_chunks(session, project_id, sizes, until)
             _, known = db.stored(session, project_id)
-            return known
+            return Lease(frozenset(new), known)
     except ConflictError as error:
         if error.code == "storage_quota_exceeded":
             quota.free_unfinished(database, project_id)

@@ -39,18 +39,18 @@ def storage_usage(session: Session, settings: Settings, project_id: str) -> m.St
     )
 
 
-def refuse_excess(
+def admit(
     session: Session, settings: Settings, project_id: str, sizes: Mapping[str, int]
-) -> None:
-    """Raise when these chunks (hash → bytes) do not fit in any more; nobody adds others meanwhile.
+) -> set[str]:
+    """Those of the chunks (hash → bytes) that are new to the project.
 
     Raises:
-        ConflictError: ``storage_quota_exceeded``.
+        ConflictError: they do not fit in any more (``storage_quota_exceeded``).
     """
     project = session.get_one(Project, project_id)
     quota = quota_of(project, settings)
     if quota is None:
-        return
+        return db.unknown_chunks(session, project_id, sizes)
     lock(session, project)
     new = db.unknown_chunks(session, project_id, sizes)
     wanted = sum(sizes[name] for name in new)
@@ -64,6 +64,7 @@ def refuse_excess(
             f"within a day), or ask {whom_to_ask(Action.QUOTA_CHANGE)} for more.",
             data={"quota_bytes": quota, "used_bytes": used, "wanted_bytes": wanted},
         )
+    return new
 
 
 def free_unfinished(database: Database, project_id: str) -> None:

@@ -86,6 +86,7 @@ def test_what_a_refused_upload_had_sent_is_let_go_soon(
     assert send(owner, 29_000_000) == 29_000_000
 
 
+@pytest.mark.sqlite
 def test_the_lesser_of_both_limits_counts(server: ServerProcess, send: Send, admin: Admin) -> None:
     owner = server.client()
     place = f"{owner.username}-org/project"

@@ -1,0 +1,171 @@
+"""Up and down over HTTP, in turns with what others use and with plain sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from place import KEYS, Place, control_plane, seaweedfs, sink
+from source import Source
+
+CLIENT = Path(__file__).with_name("client.py")
+OURS = ("raw", "periflow")
+PEERS = ("obstore", "s5cmd", "boto3", "s3fs", "awscli")
+INSTALL_SECONDS = 300.0  # of all peers together
+TURN_SECONDS = 900.0
+LARGE_PIECES, SMALL_PIECES = 4, 48
+Row = dict[str, float]
+
+
+@dataclass
+class Comparison:
+    """The turns of all tools at one place with one source."""
+
+    place: Place
+    source: Source
+    taken: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def round(self, number: int, pythons: dict[str, Path], folder: Path) -> None:
+        """Every tool takes the source up and down once."""
+        for name, python in pythons.items():
+            if name in self.skipped:
+                continue
+            target = folder / "back"
+            try:
+                self._turn(name, python, number, target)
+            except (OSError, subprocess.SubprocessError, AssertionError) as error:
+                self.skipped[name] = _last_words(error)
+            finally:
+                shutil.rmtree(target, ignore_errors=True)
+                self.place.clear()
+
+    def _turn(self, name: str, python: Path, number: int, target: Path) -> None:
+        words = {"up": [], "down": []}
+        if name == "raw":
+            pieces = LARGE_PIECES if len(self.source.layout) == 1 else SMALL_PIECES
+            keys = [f"raw/{piece}" for piece in range(pieces)]
+            words = {way: self.place.sign(m, keys) for way, m in (("up", "PUT"), ("down", "GET"))}
+        elif name == "periflow":
+            project = self.place.project(f"{self.source.label}-{number}")
+            words = {"up": [project], "down": [project]}
+        target.mkdir()
+        up = self._run(name, python, "up", self.source.folder, words["up"])
+        if snapshot := str(up.pop("result")):
+            words["down"].append(snapshot)
+        down = self._run(name, python, "down", target, words["down"])
+        del down["result"]
+        assert self.source.is_same(target), "what came back differs"
+        self.taken.setdefault((name, "up"), []).append(up)
+        self.taken.setdefault((name, "down"), []).append(down)
+
+    def _run(self, name: str, python: Path, way: str, folder: Path, words: list[str]) -> Row:
+        variables = {
+            **os.environ,
+            **KEYS,
+            "BENCH_ENDPOINT": self.place.endpoint,
+            "BENCH_URL": self.place.url,
+            "BENCH_TOKEN": self.place.token,
+            "BENCH_LAYOUT": json.dumps(self.source.layout),
+        }
+        done = subprocess.run(
+            [str(python), str(CLIENT), name, way, str(folder), *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=TURN_SECONDS,
+            env=variables,
+        )
+        row: Row = json.loads(done.stdout.splitlines()[-1])
+        return row
+
+    def rows(self) -> Iterator[str]:
+        names = dict.fromkeys(name for name, _ in self.taken)
+        limits = {way: self._median("raw", way, "seconds") for way in ("up", "down")}
+        for name in names:
+            cells = []
+            for way in ("up", "down"):
+                seconds = self._median(name, way, "seconds")
+                cells += [f"{seconds:.2f}", f"{limits[way] / seconds:.2f}"]
+            cells += [f"{self._median(name, way, 'cpu'):.2f}" for way in ("up", "down")]
+            cells += [f"{self._median(name, way, 'added'):.0f}" for way in ("up", "down")]
+            yield f"| {self.place.name} | {self.source.name} | {name} | {' | '.join(cells)} |"
+        for name, why in self.skipped.items():
+            yield f"| {self.place.name} | {self.source.name} | {name} | skipped: {why} |"
+
+    def _median(self, name: str, way: str, what: str) -> float:
+        rows = self.taken.get((name, way), [])
+        return statistics.median(row[what] for row in rows) if rows else float("nan")
+
+
+def compare(sources: list[Source], folder: Path, rounds: int, cache: Path | None) -> Iterator[str]:
+    """The lines of a table.
+
+    Args:
+        cache: Keeps the environments of the other tools; None leaves them out.
+    """
+    pythons = dict.fromkeys(OURS, Path(sys.executable))
+    missing = _install_peers(pythons, cache) if cache else {}
+    yield (
+        "| to | what | tool | up s | raw / it | down s | raw / it | up CPU s | down CPU s "
+        "| up added MB | down added MB |"
+    )
+    yield "| --- " * 11 + "|"
+    for name, server in (("sink", sink), ("SeaweedFS", seaweedfs)):
+        for source in sources:
+            home = folder / f"{name}-{source.label}"
+            home.mkdir()
+            with contextlib.ExitStack() as stack:
+                try:
+                    endpoint = stack.enter_context(server(home))
+                except FileNotFoundError as error:
+                    yield f"| {name} | {source.name} | skipped: {error} |"
+                    continue
+                url, token = stack.enter_context(control_plane(home / "home", endpoint))
+                comparison = Comparison(Place(name, endpoint, url, token), source)
+                for number in range(rounds):
+                    comparison.round(number, pythons, folder)
+                yield from comparison.rows()
+            shutil.rmtree(home, ignore_errors=True)
+    for name, why in missing.items():
+        yield f"\n{name} is left out: {why}"
+
+
+def _install_peers(pythons: dict[str, Path], cache: Path) -> dict[str, str]:
+    missing = {}
+    deadline = time.monotonic() + INSTALL_SECONDS
+    for name in PEERS:
+        try:
+            pythons[name] = _install(name, cache / name, deadline)
+        except (OSError, subprocess.SubprocessError) as error:
+            missing[name] = f"it could not be installed ({_last_words(error)})"
+    return missing
+
+
+def _install(name: str, place: Path, deadline: float) -> Path:
+    python = place / "bin/python"
+    if not (place / "installed").exists():
+        for words in (
+            [sys.executable, "-m", "venv", str(place)],
+            [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", name],
+        ):
+            left = max(1.0, deadline - time.monotonic())
+            subprocess.run(words, check=True, timeout=left, capture_output=True, text=True)
+        (place / "installed").touch()
+    return python
+
+
+def _last_words(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"not done after {error.timeout:.0f} s"
+    text = str(getattr(error, "stderr", None) or error).strip()
+    return text.splitlines()[-1][:100] if text else type(error).__name__

