@@ -79,8 +79,11 @@ class Stranger:
 
     def client(self) -> ApiClient:
         """What `pf` is logged in with, for tests that ask often."""
-        tokens = json.loads((self.home / "session.json").read_text())["local"]
-        url = json.loads((self.home / "server/server.json").read_text())["url"]
+        sessions = json.loads((self.home / "session.json").read_text())
+        url = self.environment.get("PERIFLOW_URL", "").rstrip("/")
+        if url not in sessions:
+            url = json.loads((self.home / "server/server.json").read_text())["url"]
+        tokens = sessions.get(url) or sessions["local"]
         return ApiClient(url, tokens["access_token"])
 
     @functools.cached_property

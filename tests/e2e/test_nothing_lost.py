@@ -221,7 +221,7 @@ def play_rounds(stranger: Any, count: int) -> None:
 
 @pytest.mark.parametrize("half", [1, 2])
 def test_no_record_is_lost_or_doubled_whoever_is_killed(stranger, half: int) -> None:
-    play_rounds(stranger, 4)
+    play_rounds(stranger, 10)
 
 
 def test_killed_run_without_a_server_arrives_when_the_server_is_back(stranger) -> None:

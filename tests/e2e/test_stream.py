@@ -63,9 +63,7 @@ class Training:
         stranger.pf("credential", "create", "s3", *key)
         where = ("-c", "s3", "-s", bucket.name, "-p", "pictures", "--endpoint-url", bucket.url)
         stranger.pf("dataset", "create", "-n", "pictures", *where, "-i", "bucket-key")
-        # Not --standalone: ranks that it starts again look for those that were there before.
-        torchrun = "OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 --max-restarts 1"
-        torchrun += " --master-addr 127.0.0.1 --master-port $MASTER_PORT"
+        torchrun = "OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 --max-restarts 1"
         template = stranger.folder / "job.yml"
         template.write_text(
             "vm: local-cpu\nnum_devices: 2\njob_setting:\n  type: custom\n  docker:\n"
