@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -76,6 +77,7 @@ class Nursery:
     """
 
     def __init__(self, package: str) -> None:
+        self._one_request = threading.Lock()
         self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._line, far):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_REQUEST)
@@ -100,17 +102,26 @@ class Nursery:
         """
         told, tells = os.pipe()
         request = json.dumps([list(arguments), dict(variables), str(folder)]).encode()
-        try:
-            socket.send_fds(self._line, [request], [*streams, tells])
-        finally:
-            os.close(tells)
-        return Forked(int(self._line.recv(16)), told)
+        with self._one_request:  # an answer does not say whose it is
+            try:
+                socket.send_fds(self._line, [request], [*streams, tells])
+            finally:
+                os.close(tells)
+            return Forked(int(self._line.recv(16)), told)
 
 
-@functools.cache
+_one_each = threading.Lock()
+_nurseries: dict[str, Nursery] = {}
+
+
 def nursery(package: str) -> Nursery | None:
     """That of this test process; None where the system cannot tell when a process ends."""
-    return Nursery(package) if sys.platform == "linux" and hasattr(os, "pidfd_open") else None
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        return None
+    with _one_each:
+        if package not in _nurseries:
+            _nurseries[package] = Nursery(package)
+        return _nurseries[package]
 
 
 def run(
