@@ -211,8 +211,8 @@ def test_transaction_that_hangs_holds_up_only_who_needs_its_row(
     one, two = pair.clients
     with psycopg.connect(pair.servers[0].database_url) as hanging:
         hanging.execute("SELECT 1 FROM projects WHERE id = %s FOR NO KEY UPDATE", [one.project])
-        for client in (one, two):
+        for name, client in (("beside-one", one), ("beside-two", two)):
             assert client.me()
             assert client.jobs(client.project) == []
             assert client.commit_snapshot(client.project, EMPTY_MANIFEST)
-            assert client.create_project(client.organization, f"beside-{client.url[-1]}")
+            assert client.create_project(client.organization, name)
