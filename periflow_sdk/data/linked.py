@@ -19,8 +19,8 @@ from periflow_sdk.data.bundle import OBJECT_BYTES, Bundles
 from periflow_sdk.data.cache import Cache
 from periflow_sdk.data.partial import PartialFile
 from periflow_sdk.data.source import DataFile, read_slices
-from periflow_sdk.errors import PeriFlowError, UnsafePathError
-from periflow_sdk.snapshots.path import check_path
+from periflow_sdk.errors import PeriFlowError
+from periflow_sdk.snapshots.path import is_safe_path
 
 _PART_BYTES = 16 * 1024 * 1024
 _TREE, _FILES, _LISTING = "data", "files.json", ".files.json"
@@ -185,9 +185,9 @@ class LinkedSource:
 
     def _list(self) -> Sequence[DataFile]:
         found = [file for file in self._bucket.list() if not file.path.endswith("/")]
-        usable = [file for file in found if _is_usable(file.path)]
+        usable = [file for file in found if is_safe_path(file.path)]
         if len(usable) < len(found):
-            odd = next(file.path for file in found if not _is_usable(file.path))
+            odd = next(file.path for file in found if not is_safe_path(file.path))
             warnings.warn(
                 f"{len(found) - len(usable)} objects are left out because their names cannot be "
                 f"paths of files, for example {odd!r}",
@@ -304,14 +304,6 @@ def _both_file_and_folder(path: str) -> PeriFlowError:
         code="not_a_folder",
         hint="Read it file by file: dataset.open(), dataset.read(), dataset.fs.",
     )
-
-
-def _is_usable(path: str) -> bool:
-    try:
-        check_path(path)
-    except UnsafePathError:
-        return False
-    return True
 
 
 def _hash(*parts: str) -> str:

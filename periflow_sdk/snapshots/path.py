@@ -19,6 +19,11 @@ def check_path(path: str) -> None:
         raise UnsafePathError(f"The path {path!r} {fault}.", data={"path": path})
 
 
+def is_safe_path(path: str) -> bool:
+    """Whether check_path() lets it pass."""
+    return _path_fault(path) is None
+
+
 def check_link(path: str, target: str) -> None:
     """Refuse a link that could lead out of the folder.
 

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from periflow_server.bucket.place import Place
+from periflow_server.bucket.page import LinkedBucket
+from periflow_server.bucket.place import Place, check_endpoint
 
 if TYPE_CHECKING:
-    from periflow_server.bucket.page import Bucket
+    from periflow_server.bucket.page import CloudBucket
     from periflow_server.settings import Settings
 
 __all__ = ["Place", "open_bucket"]
 
 
-def open_bucket(place: Place, settings: Settings) -> Bucket:
+def open_bucket(place: Place, settings: Settings) -> LinkedBucket:
     """The bucket of a link; nobody is asked anything yet.
 
     Raises:
@@ -30,9 +31,11 @@ def open_bucket(place: Place, settings: Settings) -> Bucket:
             is a private one (``address_refused``).
     """
     if place.endpoint_url:
-        from periflow_server.bucket.place import check_endpoint
-
         check_endpoint(place.endpoint_url, private=settings.private_addresses)
+    return LinkedBucket(_cloud_bucket(place, settings), place.base)
+
+
+def _cloud_bucket(place: Place, settings: Settings) -> CloudBucket:
     match place.cloud:
         case "s3":
             from periflow_server.bucket.s3 import S3Bucket

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hmac
-from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from periflow_sdk.api import models as m
 from periflow_server.bucket.fault import clock_skew, refusal
-from periflow_server.bucket.page import Listing, gather
+from periflow_server.bucket.page import Listing
+from periflow_server.bucket.sas import VERSION, sas_query
 from periflow_server.bucket.wire import ask, error_code, size_of, xml_of
 from periflow_server.db.base import utcnow
 
@@ -21,44 +19,30 @@ if TYPE_CHECKING:
     from periflow_server.bucket.place import Place
     from periflow_server.settings import Settings
 
-_VERSION = "2020-12-06"
 _MOST_KEYS = 5000
 _LIST_SECONDS = 600
 
 
 class AzureBucket:
-    """A container; see ``page.Bucket``. All requests carry signatures of their own (SAS)."""
+    """A container; see ``page.CloudBucket``. All requests carry signatures of their own (SAS)."""
 
     def __init__(self, place: Place, settings: Settings) -> None:
         self._place = place
         self._account = place.values["storage_account_name"]
-        self._key = b64decode(place.values["storage_account_key"])
+        self._key = place.values["storage_account_key"]
         url = place.endpoint_url or settings.azure_blob_url
         self._url = url.replace("{account}", self._account).rstrip("/")
         self._private = place.endpoint_url is None or settings.private_addresses
 
-    def page(
-        self, folder: str, *, recursive: bool, cursor: str | None, limit: int
-    ) -> m.DatasetPage:
-        return gather(
-            self._list,
-            self._place.base,
-            folder,
-            recursive=recursive,
-            cursor=cursor,
-            limit=limit,
-        )
-
-    def sign(self, paths: Sequence[str], expires_at: datetime) -> list[str]:
+    def sign(self, keys: Sequence[str], expires_at: datetime) -> list[str]:
         container = self._place.storage_name
         found = []
-        for path in paths:
-            key = self._place.base + path
+        for key in keys:
             url = f"{self._url}/{container}/{quote(key, safe='/-_.~')}"
             found.append(f"{url}?{self._signature(f'{container}/{key}', 'b', 'r', expires_at)}")
         return found
 
-    def _list(self, prefix: str, *, delimited: bool, cursor: str | None, limit: int) -> Listing:
+    def list_once(self, prefix: str, *, delimited: bool, cursor: str | None, limit: int) -> Listing:
         query = {
             "restype": "container",
             "comp": "list",
@@ -73,7 +57,7 @@ class AzureBucket:
         signature = self._signature(self._place.storage_name, "c", "rl", until)
         wanted = urlencode(query, quote_via=quote)
         url = f"{self._url}/{self._place.storage_name}?{wanted}&{signature}"
-        headers = {"x-ms-version": _VERSION}
+        headers = {"x-ms-version": VERSION}
         answer = ask(self._place, url, headers, private=self._private)
         if answer.status != 200:
             code, text = error_code(answer.body)
@@ -85,19 +69,15 @@ class AzureBucket:
         return _listing(self._place, answer.body)
 
     def _signature(self, resource: str, kind: str, may: str, until: datetime) -> str:
-        """The query that lets anybody use a resource until then.
-
-        Args:
-            kind: ``c`` for the container, ``b`` for one blob.
-            may: The rights: ``r`` to read, ``l`` to list.
-        """
-        expiry = f"{until:%Y-%m-%dT%H:%M:%SZ}"
-        protocol = "https" if self._url.startswith("https:") else "https,http"
-        fields = [may, "", expiry, f"/blob/{self._account}/{resource}", "", "", protocol, _VERSION]
-        fields += [kind, *("",) * 7]
-        digest = hmac.digest(self._key, "\n".join(fields).encode(), "sha256")
-        query = {"sp": may, "se": expiry, "spr": protocol, "sv": _VERSION, "sr": kind}
-        return urlencode({**query, "sig": b64encode(digest).decode()}, quote_via=quote)
+        return sas_query(
+            self._account,
+            self._key,
+            resource,
+            may=may,
+            kind=kind,
+            is_https=self._url.startswith("https:"),
+            until=until,
+        )
 
 
 def _listing(place: Place, body: bytes) -> Listing:

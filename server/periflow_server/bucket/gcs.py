@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from periflow_sdk.api import models as m
 from periflow_sdk.api.models.credential import service_account
 from periflow_sdk.errors import InvalidRequestError
 from periflow_server.bucket.fault import (
@@ -19,7 +18,7 @@ from periflow_server.bucket.fault import (
     unknown_key,
     unreachable,
 )
-from periflow_server.bucket.page import Listing, gather
+from periflow_server.bucket.page import Listing
 from periflow_server.bucket.sigv4 import google_signer
 from periflow_server.bucket.wire import ask, size_of
 from periflow_server.db.base import utcnow
@@ -36,7 +35,7 @@ _LONGEST_SECONDS = 7 * 24 * 3600
 
 
 class GcsBucket:
-    """See ``page.Bucket``."""
+    """See ``page.CloudBucket``."""
 
     def __init__(self, place: Place, settings: Settings) -> None:
         self._place = place
@@ -46,33 +45,21 @@ class GcsBucket:
         # What the key file says of where to sign in is not followed: it could name any address.
         self._document = {**document, "token_uri": settings.google_token_url}
 
-    def page(
-        self, folder: str, *, recursive: bool, cursor: str | None, limit: int
-    ) -> m.DatasetPage:
-        return gather(
-            self._list,
-            self._place.base,
-            folder,
-            recursive=recursive,
-            cursor=cursor,
-            limit=limit,
-        )
-
-    def sign(self, paths: Sequence[str], expires_at: datetime) -> list[str]:
+    def sign(self, keys: Sequence[str], expires_at: datetime) -> list[str]:
         account = account_of(self._document)
         signer = google_signer(str(account.signer_email), account.signer.sign)
         now = utcnow()
         seconds = max(1, min(_LONGEST_SECONDS, int((expires_at - now).total_seconds())))
         parts = urlsplit(self._url)
         found = []
-        for path in paths:
-            key = f"{self._place.storage_name}/{self._place.base}{path}"
-            whole = quote(f"{parts.path.rstrip('/')}/{key}", safe="/-_.~")
+        for key in keys:
+            path = f"{parts.path.rstrip('/')}/{self._place.storage_name}/{key}"
+            whole = quote(path, safe="/-_.~")
             query = signer.query(parts.netloc, whole, now, seconds)
             found.append(f"{parts.scheme}://{parts.netloc}{whole}?{query}")
         return found
 
-    def _list(self, prefix: str, *, delimited: bool, cursor: str | None, limit: int) -> Listing:
+    def list_once(self, prefix: str, *, delimited: bool, cursor: str | None, limit: int) -> Listing:
         query = {"prefix": prefix, "maxResults": str(min(limit, _MOST_KEYS)), "fields": _FIELDS}
         if delimited:
             query["delimiter"] = "/"

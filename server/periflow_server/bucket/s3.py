@@ -7,9 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_plus, urlsplit
 
-from periflow_sdk.api import models as m
 from periflow_server.bucket.fault import refusal
-from periflow_server.bucket.page import Listing, gather
+from periflow_server.bucket.page import Listing
 from periflow_server.bucket.sigv4 import aws_signer, query_text
 from periflow_server.bucket.wire import ask, error_code, size_of, xml_of
 from periflow_server.db.base import utcnow
@@ -23,7 +22,7 @@ _REGION = b"<Region>"
 
 
 class S3Bucket:
-    """See ``page.Bucket``."""
+    """See ``page.CloudBucket``."""
 
     def __init__(self, place: Place, settings: Settings) -> None:
         self._place = place
@@ -34,28 +33,16 @@ class S3Bucket:
             place.values["aws_access_key_id"], place.values["aws_secret_access_key"], region
         )
 
-    def page(
-        self, folder: str, *, recursive: bool, cursor: str | None, limit: int
-    ) -> m.DatasetPage:
-        return gather(
-            self._list,
-            self._place.base,
-            folder,
-            recursive=recursive,
-            cursor=cursor,
-            limit=limit,
-        )
-
-    def sign(self, paths: Sequence[str], expires_at: datetime) -> list[str]:
+    def sign(self, keys: Sequence[str], expires_at: datetime) -> list[str]:
         now = utcnow()
         seconds = max(1, int((expires_at - now).total_seconds()))
         found = []
-        for path in paths:
-            origin, host, whole = self._address(self._place.base + path)
+        for key in keys:
+            origin, host, whole = self._address(key)
             found.append(f"{origin}{whole}?{self._signer.query(host, whole, now, seconds)}")
         return found
 
-    def _list(self, prefix: str, *, delimited: bool, cursor: str | None, limit: int) -> Listing:
+    def list_once(self, prefix: str, *, delimited: bool, cursor: str | None, limit: int) -> Listing:
         query = {
             "list-type": "2",
             "encoding-type": "url",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 import os
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from binascii import Error as Base64Error
 from datetime import timedelta
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from periflow_sdk.errors import UsageError
+from periflow_server.bucket.sas import sas_query
 from periflow_server.db.base import utcnow
 from periflow_server.settings import Settings
 from periflow_server.storage.remote import RemoteBucket, options
 from periflow_server.storage.store import Method, SignedUrl
-
-_VERSION = "2020-12-06"
 
 
 def open_bucket(account: str, container: str, settings: Settings) -> RemoteBucket:
@@ -60,37 +58,17 @@ class _Signer:
         self, method: Method, key: str, size: int, seconds: int, replace: bool
     ) -> SignedUrl:
         may = "r" if method == "GET" else "w" if replace else "c"
-        query = signature(
+        query = sas_query(
             self._account,
             self._key,
             f"{self._container}/{key}",
             may=may,
             kind="b",
             is_https=self._endpoint.startswith("https:"),
-            seconds=seconds,
+            until=utcnow() + timedelta(seconds=seconds),
         )
         url = f"{self._endpoint}/{self._container}/{quote(key, safe='/-_.~')}?{query}"
         return SignedUrl(url, _headers(method, replace))
-
-
-def signature(
-    account: str, key: str, resource: str, *, may: str, kind: str, is_https: bool, seconds: int
-) -> str:
-    """The query that lets anybody use a resource for so many seconds.
-
-    Args:
-        resource: A container, or a blob below one.
-        may: The rights: ``r`` to read, ``c`` to create, ``w`` to write.
-        kind: ``c`` for a container, ``b`` for a blob.
-        is_https: Whether it holds for nothing but HTTPS.
-    """
-    expiry = f"{utcnow() + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
-    protocol = "https" if is_https else "https,http"
-    whole = f"/blob/{account}/{resource}"
-    fields = [may, "", expiry, whole, "", "", protocol, _VERSION, kind, *("",) * 7]
-    digest = hmac.digest(b64decode(key), "\n".join(fields).encode(), "sha256")
-    query = {"sp": may, "se": expiry, "spr": protocol, "sv": _VERSION, "sr": kind}
-    return urlencode({**query, "sig": b64encode(digest).decode()}, quote_via=quote)
 
 
 def _headers(method: Method, replace: bool) -> dict[str, str]:
