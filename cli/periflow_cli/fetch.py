@@ -15,7 +15,7 @@ import httpx
 from periflow_cli.connection import Connection
 from periflow_cli.transfer import Bar
 from periflow_sdk.api.models import Dataset, DatasetFile, DatasetSource
-from periflow_sdk.data.signed import condition, refuse_another
+from periflow_sdk.data.signed import EXPIRED, condition, refuse_another
 from periflow_sdk.errors import ConflictError, PeriFlowError
 from periflow_sdk.snapshots.path import check_path
 
@@ -23,8 +23,6 @@ _AT_ONCE = 8
 _SIGNED_AT_ONCE = 200
 _TRIES = 8
 """Without a single byte in between."""
-_EXPIRED = (400, 401, 403)
-"""What the services say to an address whose time is over."""
 
 
 class Fetch:
@@ -152,7 +150,7 @@ class Fetch:
                     arrived = size
             except httpx.HTTPStatusError as error:
                 why = f"the store answered {error.response.status_code}"
-                if error.response.status_code in _EXPIRED:
+                if error.response.status_code in EXPIRED:
                     (source,) = self._signed([file])
             except httpx.HTTPError as error:
                 why = str(error) or type(error).__name__

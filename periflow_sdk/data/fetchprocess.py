@@ -70,7 +70,7 @@ class Helper:
         try:
             content = await getattr(self, f"_{request['op']}")(request)
         except ChangedError:
-            header["error"] = _changed(request["path"])
+            header["error"] = changed(request["path"])
         except OSError as error:
             header["error"] = _disk(error, request)
         except Exception as error:
@@ -95,27 +95,34 @@ class Helper:
 
     async def _store(self, request: dict[str, Any]) -> bytes:
         content = await self._read(request)
+        place = request["start"], request["target"], request["final"]
         if len(content) > _LARGE_BYTES:  # others go on meanwhile
-            await asyncio.to_thread(_write, content, request)
+            await asyncio.to_thread(write_part, content, *place)
         else:
-            _write(content, request)
+            write_part(content, *place)
         return b""
 
 
-def _write(content: Any, request: dict[str, Any]) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if request["final"] else 0)
-    file = os.open(request["target"], flags, 0o644)
+def write_part(content: Any, start: int, target: str, final: str | None) -> None:
+    """Write bytes at their place in a file; then it is renamed to ``final``, if given.
+
+    Args:
+        content: A buffer.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if final else 0)
+    file = os.open(target, flags, 0o644)
     try:
         view, done = memoryview(content), 0
         while done < len(view):
-            done += os.pwrite(file, view[done:], request["start"] + done)
+            done += os.pwrite(file, view[done:], start + done)
     finally:
         os.close(file)
-    if request["final"]:
-        os.rename(request["target"], request["final"])  # noqa: PTH104
+    if final:
+        os.rename(target, final)  # noqa: PTH104
 
 
-def _changed(path: str) -> _Error:
+def changed(path: str) -> _Error:
+    """What is said of an object that is not what was listed."""
     return {
         "message": f"{path} is not what it was in the bucket when the dataset was opened.",
         "code": "dataset_changed",

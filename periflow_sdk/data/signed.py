@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from periflow_sdk.api.client import ApiClient
+from periflow_sdk.data.fetchprocess import changed, write_part
 from periflow_sdk.data.process import PerProcess
 from periflow_sdk.data.source import DataFile
 from periflow_sdk.errors import PeriFlowError
@@ -21,6 +21,8 @@ _AT_ONCE = 16
 _SIGNED_AT_ONCE = 1000
 _TRIES = 6
 _STALL_SECONDS = 30.0
+EXPIRED = (400, 401, 403)
+"""What the services say to an address whose time is over."""
 
 
 class SignedBucket:
@@ -88,16 +90,7 @@ class SignedBucket:
         self, file: DataFile, start: int, end: int, target: Path, final: Path | None
     ) -> bytes:
         content = self._read(file, start, end)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if final else 0)
-        descriptor = os.open(target, flags, 0o644)
-        try:
-            done = 0
-            while done < len(content):
-                done += os.pwrite(descriptor, content[done:], start + done)
-        finally:
-            os.close(descriptor)
-        if final:
-            target.rename(final)
+        write_part(content, start, str(target), str(final) if final else None)
         return b""
 
     def _read(self, file: DataFile, start: int, end: int) -> bytes:
@@ -117,7 +110,7 @@ class SignedBucket:
             if answer.status_code in (200, 206) and len(answer.content) == end - start:
                 return answer.content
             trouble = f"the store answered {answer.status_code} with {len(answer.content)} bytes"
-            if answer.status_code in (400, 401, 403):  # perhaps the URL has expired
+            if answer.status_code in EXPIRED:
                 self._forget(file.path, url)
         raise PeriFlowError(
             f"{file.path} could not be read in {_TRIES} tries: {trouble}.",
@@ -140,11 +133,7 @@ def refuse_another(answer: httpx.Response, path: str, etag: str | None, cloud: s
     """
     generation = answer.headers.get("x-goog-generation", etag) if cloud == "gcs" else etag
     if answer.status_code in (404, 412) or generation != etag:
-        raise PeriFlowError(
-            f"{path} is not what it was in the bucket when the dataset was opened.",
-            code="dataset_changed",
-            hint="Open the dataset again, in a job by submitting it again: it is then read anew.",
-        )
+        raise PeriFlowError(**changed(path))
 
 
 def _headers(file: DataFile, cloud: str, start: int, end: int) -> dict[str, str]:
