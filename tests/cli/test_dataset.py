@@ -8,32 +8,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from tutorial import tutorial_panels
 
 import periflow_sdk as pf
 from periflow_cli.tree import Leaf, collapse
 from periflow_sdk.data import stream
 from periflow_sdk.data.cache import node_cache
-
-# As the tutorial prints it, and files in the order of their names.
-TUTORIAL = """\
-╭─────────────────────────── Overview ───────────────────────────╮
-│  Name          {name}                                │
-│  Cloud         fai                                             │
-│  Region        -                                               │
-│  Storage Name  -                                               │
-│  Active        Y                                               │
-╰────────────────────────────────────────────────────────────────╯
-╭──────────────────────────── Files ─────────────────────────────╮
-│ /                                                              │
-│ └── 📂 cifar-100-python                                        │
-│     ├── meta (1.5 kB)                                          │
-│     ├── test (31.0 MB)                                         │
-│     └── train (155.2 MB)                                       │
-╰────────────────────────────────────────────────────────────────╯
-╭─────────────────────────── Metadata ───────────────────────────╮
-│ {{}}                                                             │
-╰────────────────────────────────────────────────────────────────╯
-"""
 
 
 @pytest.fixture
@@ -169,7 +149,7 @@ def test_tutorials_folder_is_shown_as_the_tutorial_prints_it(settled, tmp_path: 
         settled.pf("dataset", "upload", "-n", name, "-p", path)
         terminal = settled.on_terminal("dataset", "view", name, columns=80)
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.read()).replace("\r", "")
-        assert text.partition("Hint:")[0] == TUTORIAL.format(name=f"{name:<16}")
+        assert text.partition("Hint:")[0] == tutorial_panels(name)
 
 
 def test_new_version_sends_only_what_changed_and_the_old_one_stays(settled, cifar: Path) -> None:

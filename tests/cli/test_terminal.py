@@ -6,28 +6,9 @@ import re
 
 import pexpect
 import pytest
+from tutorial import tutorial_panels
 
 PASSWORD = "correct horse battery"
-# The panels of the tutorial for this dataset, its files in the order of their names.
-PANELS = """\
-╭─────────────────────────── Overview ───────────────────────────╮
-│  Name          my-cifar-100                                    │
-│  Cloud         fai                                             │
-│  Region        -                                               │
-│  Storage Name  -                                               │
-│  Active        Y                                               │
-╰────────────────────────────────────────────────────────────────╯
-╭──────────────────────────── Files ─────────────────────────────╮
-│ /                                                              │
-│ └── 📂 cifar-100-python                                        │
-│     ├── meta (1.5 kB)                                          │
-│     ├── test (31.0 MB)                                         │
-│     └── train (155.2 MB)                                       │
-╰────────────────────────────────────────────────────────────────╯
-╭─────────────────────────── Metadata ───────────────────────────╮
-│ {}                                                             │
-╰────────────────────────────────────────────────────────────────╯
-"""
 
 
 def _screen(terminal: pexpect.spawn[str]) -> str:
@@ -57,7 +38,7 @@ def cifar(settled) -> str:
 def test_dataset_view_is_the_tutorial_s(settled, cifar: str, columns: int) -> None:
     screen = _screen(settled.on_terminal("dataset", "view", cifar, columns=columns))
     panels, hint, rest = screen.partition("Hint: ")
-    assert panels == PANELS
+    assert panels == tutorial_panels("my-cifar-100")
     assert hint and rest.startswith("186.2 MB in 3 files; ") and rest.count("\n") == 1
 
 

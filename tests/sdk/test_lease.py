@@ -6,11 +6,12 @@ import os
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from waiting import wait_until
 
 import periflow_sdk as pf
 from periflow_sdk import _lease, _staging
@@ -48,13 +49,6 @@ def slow_copy(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     go.set()
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def staged(job: Run, upload: pf.Upload) -> Path:
     return job.checkpoints / ".periflow" / upload.id / "model.bin"
 
@@ -78,7 +72,7 @@ def test_file_that_is_overwritten_in_place_is_copied_as_it_was(
     assert writer.is_alive() and path.read_bytes() == b"1" * SIZE  # its open() waits
     slow_copy.set()
     writer.join(90)
-    until(lambda: not keeper.is_pending(upload.id))
+    wait_until(lambda: not keeper.is_pending(upload.id))
     assert staged(job, upload).read_bytes() == b"1" * SIZE
     assert path.read_bytes() == b"2" * SIZE
     assert (
@@ -99,7 +93,7 @@ def test_file_that_is_rotated_away_or_replaced_is_copied_all_the_same(
         (job.folder / "new").write_bytes(b"2" * SIZE)
         change()
         slow_copy.set()
-        until(lambda upload=upload: not keeper.is_pending(upload.id))  # type: ignore[misc]
+        wait_until(lambda upload=upload: not keeper.is_pending(upload.id))  # type: ignore[misc]
         assert staged(job, upload).read_bytes() == b"1" * SIZE
         slow_copy.clear()
 
@@ -143,7 +137,7 @@ def test_killed_training_leaves_the_worker_with_its_files(job: Run, keeper: Leas
     assert job.script(code, check=False).returncode == -9
     (record,) = job.records(kind="checkpoint")
     assert is_held(job)
-    until(lambda: not keeper.is_pending(record["id"]))
+    wait_until(lambda: not keeper.is_pending(record["id"]))
     copy = job.checkpoints / ".periflow" / record["id"] / "model.bin"
     assert copy.read_bytes() == b"1" * SIZE
 
@@ -155,7 +149,7 @@ def test_after_a_killed_worker_only_a_file_that_has_not_changed_is_copied(
     path = job.checkpoints / "model.bin"
     path.write_bytes(b"1" * SIZE)
     upload = pf.upload_checkpoint()
-    until(lambda: not keeper.is_pending(upload.id))
+    wait_until(lambda: not keeper.is_pending(upload.id))
     ledger = Ledger()
     (segment,) = job.segments()
     ledger.read(0, segment.read_bytes())
@@ -175,7 +169,7 @@ def test_held_file_is_not_taken_for_new(job: Run, keeper: LeaseKeeper) -> None:
     path = job.checkpoints / "model.bin"
     path.write_bytes(b"1" * SIZE)
     upload = pf.upload_checkpoint()
-    until(lambda: not keeper.is_pending(upload.id))
+    wait_until(lambda: not keeper.is_pending(upload.id))
     assert pf.upload_checkpoint().size == 0
     path.write_bytes(b"2" * SIZE)
     assert pf.upload_checkpoint().size == SIZE

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import wait_until
 
 import periflow_sdk as pf
 from periflow_sdk import _memory_stage
@@ -44,16 +45,7 @@ def stopped_worker(job: Run) -> Iterator[None]:
 
 def until_served(job: Run) -> None:
     stage = _memory_stage.MemoryStage(job.run_dir / "rank-0", job.run_dir / "worker.lock")
-    until(stage.is_served)
-
-
-def until(condition: Any) -> None:
-    import time
-
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(stage.is_served)
 
 
 def waiting(job: Run) -> list[str]:
@@ -178,9 +170,9 @@ def test_killed_right_after_the_call_loses_nothing(job: Run, writer: MemoryWrite
     assert job.script(code, check=False).returncode == -9
     (record,) = job.records(kind="checkpoint")
     assert record["memory"] == record["files"][0]["mtime_ns"]
-    until(lambda: not writer.is_pending(0, record["memory"]))
+    wait_until(lambda: not writer.is_pending(0, record["memory"]))
     assert torch.load(job.checkpoints / "sub" / "last.pt")["w"].eq(7).all()
-    until(lambda: waiting(job) == [])  # the memory of the dead is given back
+    wait_until(lambda: waiting(job) == [])  # the memory of the dead is given back
 
 
 def test_killed_while_copying_leaves_the_file_before(job: Run, writer: MemoryWriter) -> None:
@@ -193,7 +185,7 @@ def test_killed_while_copying_leaves_the_file_before(job: Run, writer: MemoryWri
         pf.save_checkpoint({"w": torch.tensor(2)})
     """)
     assert job.script(code, check=False).returncode == -9
-    until(lambda: waiting(job) == [])
+    wait_until(lambda: waiting(job) == [])
     assert torch.load(job.checkpoints / "checkpoint.pt")["w"] == 1
     assert len(job.records(kind="checkpoint")) == 1
 
