@@ -104,7 +104,7 @@ def seaweedfs(folder: Path) -> Iterator[str]:
     options = ("s3.port", "master.port", "volume.port", "filer.port")
     words = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     words += [f"-{option}={port}" for option, port in zip(options, ports, strict=True)]
-    words += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0"]
+    words += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     url = f"http://127.0.0.1:{ports[0]}"
     with _running(words, folder / "weed.log", {**KEYS, "GOGC": "100"}):
         _await(lambda: httpx.get(url, timeout=2).status_code < 500)

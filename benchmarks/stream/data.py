@@ -105,7 +105,13 @@ def store(folder: Path) -> Iterator[str]:
     s3, master, volume, filer = _ports(4)
     command = [str(weed), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}"]
-    command += [f"-filer.port={filer}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0"]
+    command += [
+        f"-filer.port={filer}",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
     variables = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     folder.mkdir()
     process = subprocess.Popen(

@@ -88,7 +88,13 @@ def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     s3, master, volume, filer = _ports(4)
     command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}"]
-    command += [f"-filer.port={filer}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0"]
+    command += [
+        f"-filer.port={filer}",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
     keys = {"AWS_ACCESS_KEY_ID": S3_KEY, "AWS_SECRET_ACCESS_KEY": S3_SECRET}
     with _running(command, f"http://127.0.0.1:{s3}", folder, **keys) as url:
         yield url
