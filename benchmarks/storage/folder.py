@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import statistics
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from place import control_plane
-from source import MIB, Source
+from source import Source, warm_page_cache
 
 from periflow_sdk.api import models as m
 from periflow_sdk.api.client import ApiClient
@@ -87,7 +86,7 @@ class _Case:
         shutil.rmtree(target)
 
     def _measure(self, what: str, folder: Path, work: Callable[[], object]) -> None:
-        _warm_page_cache(folder, self._source.size)
+        warm_page_cache(folder, self._source.size)
         start = time.perf_counter()
         work()
         self._seconds.setdefault(what, []).append(time.perf_counter() - start)
@@ -102,16 +101,3 @@ class _Case:
                 f"| {self._source.name} | {what} | {seconds:.2f} | {spread} | {rate:.0f} "
                 f"| {seconds / plain:.2f} |"
             )
-
-
-def _warm_page_cache(folder: Path, size: int) -> None:
-    """Give every turn the same start: nothing left to write back, and free memory in use before.
-
-    A virtual machine takes memory it never used from its host, which costs more than the write.
-    """
-    ballast = folder / "ballast"
-    with ballast.open("wb") as file:
-        for _ in range(-(-size // (16 * MIB)) + 8):
-            file.write(bytes(16 * MIB))
-    os.sync()
-    ballast.unlink()

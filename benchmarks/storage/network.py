@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from place import KEYS, Place, control_plane, seaweedfs, sink
-from source import Source
+from source import Source, warm_page_cache
 
 CLIENT = Path(__file__).with_name("client.py")
 OURS = ("raw", "periflow")
@@ -69,6 +69,7 @@ class Comparison:
         self.taken.setdefault((name, "down"), []).append(down)
 
     def _run(self, name: str, python: Path, way: str, folder: Path, words: list[str]) -> Row:
+        warm_page_cache(folder.parent, self.source.size)
         variables = {
             **os.environ,
             **KEYS,
