@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 
 from blake3 import blake3
 
@@ -15,13 +16,20 @@ from periflow_sdk.snapshots.manifest import Chunk
 from periflow_sdk.snapshots.progress import Meter
 from periflow_sdk.snapshots.store import local_chunk, open_chunk, read_all
 from periflow_sdk.snapshots.transfer import Transfer, Tuning
-from periflow_sdk.snapshots.wire import TransferFault
+from periflow_sdk.snapshots.wire import RECEIVED_BYTES, TransferFault
 
 _ASKED_AT_ONCE = 64
 Take = Callable[[int, memoryview, "int | None"], None]
 """Is handed a chunk: its place in the sequence, its bytes, and where it was a file of the store on
 this machine a descriptor of that. Called in any order and from several threads; the memory is used
 again after."""
+
+Write = Callable[[memoryview, int], None]
+"""Is handed some bytes of a chunk and where in it they begin."""
+
+Pour = Callable[[int], "AbstractContextManager[Write] | None"]
+"""What takes a chunk, by its place in the sequence, while it comes: before it is verified. It is what
+was asked for once the block ends without an error. None for a chunk that shall be whole first."""
 
 
 def read_chunks(
@@ -52,17 +60,20 @@ def fetch_chunks(
     chunks: Sequence[Chunk],
     take: Take,
     weigh: Callable[[int], int] | None = None,
+    pour: Pour | None = None,
 ) -> None:
     """Fetch chunks by the workers of a transfer.
 
     Args:
+        take: Gets those that ``pour`` does not want, and all that lie on this machine.
         weigh: The bytes of progress that a chunk stands for, by its place in the sequence; its
             size without.
 
     Raises:
         As `read_chunks`.
     """
-    reading = _Reading(transfer, chunks, take, weigh or (lambda number: chunks[number].size))
+    weigh = weigh or (lambda number: chunks[number].size)
+    reading = _Reading(transfer, chunks, take, weigh, pour or (lambda number: None))
     for _ in range(min(transfer.workers, len(chunks))):
         transfer.run(reading.work)
     transfer.join()
@@ -77,11 +88,13 @@ class _Reading:
         chunks: Sequence[Chunk],
         take: Take,
         weigh: Callable[[int], int],
+        pour: Pour,
     ) -> None:
         self._transfer = transfer
         self._chunks = chunks
         self._take = take
         self._weigh = weigh
+        self._pour = pour
         self._lock = threading.Lock()
         self._queue = self._locations()
 
@@ -93,8 +106,7 @@ class _Reading:
                 if item is None:
                     return
                 number, location = item
-                content = memoryview(buffer)[: self._chunks[number].size]
-                self._fetch(number, location, content)
+                self._fetch(number, location, memoryview(buffer))
 
     def _locations(self) -> Iterator[tuple[int, ChunkLocation]]:
         """Where to fetch each from, asked for in batches just before they are needed."""
@@ -118,28 +130,52 @@ class _Reading:
             raise _lost(lost)
         return found
 
-    def _fetch(self, number: int, location: ChunkLocation, content: memoryview) -> None:
+    def _fetch(self, number: int, location: ChunkLocation, buffer: memoryview) -> None:
         chunk = self._chunks[number]
         meter = Meter(self._transfer.progress, self._weigh(number))
 
         def once(attempt: int) -> None:
             # A fresh address after every failure: the old one may have expired.
             where = location if attempt == 0 else self._ask([chunk])[chunk.hash]
-            source = self._open_local(where, content.nbytes) if attempt == 0 else None
+            source = self._open_local(where, chunk.size) if attempt == 0 else None
+            if source is None:
+                self._receive(number, where, buffer, meter)
+                return
             try:
-                if source is None:
-                    self._transfer.wire.get(self._transfer.url(where), content, meter)
-                else:
-                    _read(source, content)
-                if blake3(content).hexdigest() != chunk.hash:
-                    raise TransferFault("the bytes differ from the hash", corrupt=True)
-                self._take(number, content, source)
+                self._read(number, source, buffer[: chunk.size])
             finally:
-                if source is not None:
-                    os.close(source)
+                os.close(source)
 
         self._transfer.attempt(chunk.hash, once)
         meter.finish()
+
+    def _receive(
+        self, number: int, location: ChunkLocation, buffer: memoryview, meter: Meter
+    ) -> None:
+        """Bring a chunk over the network, hashing each piece while the cache has it."""
+        chunk, url = self._chunks[number], self._transfer.url(location)
+        poured = self._pour(number)
+        if poured is None:
+            content = buffer[: chunk.size]
+            with closing(self._transfer.wire.get(url, chunk.size, content, meter)) as pieces:
+                _verify(chunk, pieces)
+            self._take(number, content, None)
+            return
+        small = buffer[:RECEIVED_BYTES]
+        with (
+            poured as write,
+            closing(self._transfer.wire.get(url, chunk.size, small, meter)) as pieces,
+        ):
+            _verify(chunk, pieces, write)
+
+    def _read(self, number: int, source: int, content: memoryview) -> None:
+        """Read a chunk of a store on this machine."""
+        try:
+            read_all(source, content, 0)
+        except OSError as error:
+            raise TransferFault(f"the store's disk says: {error}") from error
+        _verify(self._chunks[number], [content])
+        self._take(number, content, source)
 
     def _open_local(self, location: ChunkLocation, size: int) -> int | None:
         path = local_chunk(location, self._transfer.client.url)
@@ -155,8 +191,19 @@ def _lost(names: list[str]) -> IntegrityError:
     )
 
 
-def _read(source: int, content: memoryview) -> None:
-    try:
-        read_all(source, content, 0)
-    except OSError as error:
-        raise TransferFault(f"the store's disk says: {error}") from error
+
+def _verify(chunk: Chunk, pieces: Iterable[memoryview], write: Write | None = None) -> None:
+    """Raise unless these bytes are the chunk's.
+
+    Args:
+        write: Gets each piece, too.
+    """
+    digest = blake3()
+    position = 0
+    for piece in pieces:
+        digest.update(piece)
+        if write is not None:
+            write(piece, position)
+        position += piece.nbytes
+    if digest.hexdigest() != chunk.hash:
+        raise TransferFault("the bytes differ from the hash", corrupt=True)

@@ -94,6 +94,7 @@ def _fetch(transfer: Transfer, manifest: Manifest, part: PartialFolder) -> None:
         [manifest.chunks[number] for number in rest],
         lambda index, content, source: part.write(rest[index], content, source),
         lambda index: weight(rest[index]),
+        lambda index: part.pour(rest[index]),
     )
 
 

@@ -9,6 +9,8 @@ import os
 import shutil
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,7 @@ from types import TracebackType
 from blake3 import blake3
 
 from periflow_sdk.errors import PeriFlowError, UsageError
+from periflow_sdk.snapshots.chunkread import Write
 from periflow_sdk.snapshots.manifest import DirEntry, LinkEntry, Manifest
 from periflow_sdk.snapshots.store import clone_range, read_all, write_all
 
@@ -127,6 +130,30 @@ class PartialFolder:
                     write_all(descriptor, body, place.offset)
             finally:
                 os.close(descriptor)
+        self._finish(number)
+
+    def pour(self, number: int) -> AbstractContextManager[Write] | None:
+        """A block in which a chunk is written while it comes; None for one of which only parts are
+        wanted, or in several places.
+
+        The chunk is remembered when the block ends without an error: until then its bytes may be
+        wrong, and are written again.
+        """
+        places, size = self.placements[number], self._manifest.chunks[number].size
+        if len(places) == 1 and places[0].length == size:
+            return self._poured(number, places[0])
+        return None
+
+    @contextmanager
+    def _poured(self, number: int, place: Placement) -> Iterator[Write]:
+        descriptor = self._open(place.path)
+        try:
+            yield lambda piece, position: write_all(descriptor, piece, place.offset + position)
+        finally:
+            os.close(descriptor)
+        self._finish(number)
+
+    def _finish(self, number: int) -> None:
         with self._lock:
             self.finished.add(number)
             os.write(self._state, b"%d\n" % number)

@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -17,7 +17,10 @@ from periflow_sdk.errors import PeriFlowError
 from periflow_sdk.snapshots.buffer import Cancelled
 from periflow_sdk.snapshots.progress import Meter
 
-_PIECE_BYTES = 1024 * 1024
+RECEIVED_BYTES = 256 * 1024
+"""Pieces of this size are in the processor's cache still when they are looked at."""
+
+_SENT_BYTES = 1024 * 1024
 _CODE = re.compile(rb"(?:<Code>|\"code\": ?\")([A-Za-z0-9_]{1,80})")
 # How S3, Google, Azure and this project's server say that an address is too old.
 _EXPIRED = re.compile(
@@ -111,8 +114,15 @@ class Wire:
         if response.status not in (200, 201, 204, 409, 412):
             raise _refusal(response, detail)
 
-    def get(self, url: str, buffer: memoryview, meter: Meter) -> None:
-        """GET exactly as many bytes as the buffer holds.
+    def get(self, url: str, size: int, buffer: memoryview, meter: Meter) -> Iterator[memoryview]:
+        """GET exactly as many bytes, piece by piece.
+
+        Args:
+            buffer: Where the pieces are put, one behind the other and from its start again; so
+                small a one that it stays in the processor's cache will do.
+
+        Yields:
+            The next bytes; whoever stops early closes the iterator.
 
         Raises:
             TransferFault: this try has failed, or the answer has another length.
@@ -125,7 +135,7 @@ class Wire:
             response = connection.getresponse()
             if response.status != 200:
                 raise _refusal(response, response.read(4096))
-            self._receive(response, buffer, meter)
+            yield from self._receive(response, size, buffer, meter)
         except (OSError, HTTPException) as error:
             self._drop(parts)
             raise TransferFault(f"fetching failed: {_reason(error)}") from error
@@ -163,20 +173,25 @@ class Wire:
         connection.putheader("Content-Length", str(body.nbytes))
         connection.endheaders()
         # By pieces: a socket's time-out counts for one `sendall` as a whole.
-        for start in range(0, body.nbytes, _PIECE_BYTES):
+        for start in range(0, body.nbytes, _SENT_BYTES):
             self._check_cancelled()
-            connection.send(body[start : start + _PIECE_BYTES])
+            connection.send(body[start : start + _SENT_BYTES])
             meter.reach(start)
 
-    def _receive(self, response: HTTPResponse, buffer: memoryview, meter: Meter) -> None:
-        if response.length is not None and response.length != buffer.nbytes:
-            raise TransferFault(f"{response.length} bytes came instead of {buffer.nbytes}")
+    def _receive(
+        self, response: HTTPResponse, size: int, buffer: memoryview, meter: Meter
+    ) -> Iterator[memoryview]:
+        if response.length is not None and response.length != size:
+            raise TransferFault(f"{response.length} bytes came instead of {size}")
         position = 0
-        while position < buffer.nbytes:
+        while position < size:
             self._check_cancelled()
-            count = response.readinto(buffer[position : position + _PIECE_BYTES])
+            start = position % buffer.nbytes
+            end = min(start + RECEIVED_BYTES, buffer.nbytes, start + size - position)
+            count = response.readinto(buffer[start:end])
             if not count:
                 raise TransferFault(f"the answer ended after {position} bytes")
+            yield buffer[start : start + count]
             position += count
             meter.reach(position)
         if response.read(1):
