@@ -28,7 +28,8 @@ class BufferPool:
         self._unmade = count
         self._lock = threading.Lock()
         self._made: list[mmap.mmap] = []
-        self._free: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
+        # The last one used is the next: the processor's cache may have some of it.
+        self._free: queue.LifoQueue[mmap.mmap] = queue.LifoQueue()
 
     def take(self) -> mmap.mmap:
         """A buffer, as soon as one is free; hand it back with `give`.
@@ -37,16 +38,20 @@ class BufferPool:
             Cancelled: the transfer has ended meanwhile.
         """
         while True:
-            try:
-                return self._free.get_nowait()
-            except queue.Empty:
-                if fresh := self._make():
-                    return fresh
+            if (buffer := self.poll()) is not None:
+                return buffer
             try:
                 return self._free.get(timeout=0.2)
             except queue.Empty:
                 if self._cancel.is_set():
                     raise Cancelled from None
+
+    def poll(self) -> mmap.mmap | None:
+        """A buffer, or None while all are in use."""
+        try:
+            return self._free.get_nowait()
+        except queue.Empty:
+            return self._make()
 
     def give(self, buffer: mmap.mmap) -> None:
         self._free.put(buffer)

@@ -36,17 +36,13 @@ class Cut:
     def size(self) -> int:
         return sum(segment.length for segment in self.segments)
 
-    def files_ending(self, files: Sequence[SourceFile]) -> list[int]:
-        """Numbers of the files whose last byte is in this chunk."""
-        return [
-            part.file
-            for part in self.segments
-            if part.offset + part.length == files[part.file].size
-        ]
+    def whole_files(self, files: Sequence[SourceFile]) -> list[int]:
+        """Numbers of the files that are in this chunk with all their bytes."""
+        return [part.file for part in self.segments if part.length == files[part.file].size]
 
 
-def cut_files(files: Sequence[SourceFile]) -> Iterator[tuple[Cut, ...]]:
-    """Groups of chunks that hold whole files: a pack of small ones, or one large file.
+def cut_files(files: Sequence[SourceFile]) -> Iterator[Cut]:
+    """The chunks to be: packs of small files, then the pieces of each large one in order.
 
     A pack ends after a file whose path says so, with a chance that grows with the file's size:
     whether a pack ends there depends on that file alone, so a changed, added or removed file
@@ -58,28 +54,26 @@ def cut_files(files: Sequence[SourceFile]) -> Iterator[tuple[Cut, ...]]:
     yield from _packs(files)
     for index, file in enumerate(files):
         if file.size >= LARGE_FILE_BYTES:
-            yield tuple(
-                Cut((Segment(index, offset, min(MAX_CHUNK_BYTES, file.size - offset)),))
-                for offset in range(0, file.size, MAX_CHUNK_BYTES)
-            )
+            for offset in range(0, file.size, MAX_CHUNK_BYTES):
+                yield Cut((Segment(index, offset, min(MAX_CHUNK_BYTES, file.size - offset)),))
 
 
-def _packs(files: Sequence[SourceFile]) -> Iterator[tuple[Cut, ...]]:
+def _packs(files: Sequence[SourceFile]) -> Iterator[Cut]:
     pack: list[Segment] = []
     size = 0
     for index, file in enumerate(files):
         if not 0 < file.size < LARGE_FILE_BYTES:
             continue
         if pack and size + file.size > MAX_CHUNK_BYTES:
-            yield (Cut(tuple(pack)),)
+            yield Cut(tuple(pack))
             pack, size = [], 0
         pack.append(Segment(index, 0, file.size))
         size += file.size
         if _ends_pack(file):
-            yield (Cut(tuple(pack)),)
+            yield Cut(tuple(pack))
             pack, size = [], 0
     if pack:
-        yield (Cut(tuple(pack)),)
+        yield Cut(tuple(pack))
 
 
 def _ends_pack(file: SourceFile) -> bool:

@@ -16,7 +16,7 @@ from periflow_sdk.snapshots.manifest import Chunk
 from periflow_sdk.snapshots.progress import Meter
 from periflow_sdk.snapshots.store import local_chunk, open_chunk, read_all
 from periflow_sdk.snapshots.transfer import Transfer, Tuning
-from periflow_sdk.snapshots.wire import RECEIVED_BYTES, TransferFault
+from periflow_sdk.snapshots.wire import PIECE_BYTES, TransferFault
 
 _ASKED_AT_ONCE = 64
 Take = Callable[[int, memoryview, "int | None"], None]
@@ -28,8 +28,8 @@ Write = Callable[[memoryview, int], None]
 """Is handed some bytes of a chunk and where in it they begin."""
 
 Pour = Callable[[int], "AbstractContextManager[Write] | None"]
-"""What takes a chunk, by its place in the sequence, while it comes: before it is verified. It is what
-was asked for once the block ends without an error. None for a chunk that shall be whole first."""
+"""What takes a chunk, by its place in the sequence, while it comes and before it is verified: it is
+what was asked for once the block ends without an error. None for one that shall be whole first."""
 
 
 def read_chunks(
@@ -161,7 +161,7 @@ class _Reading:
                 _verify(chunk, pieces)
             self._take(number, content, None)
             return
-        small = buffer[:RECEIVED_BYTES]
+        small = buffer[:PIECE_BYTES]
         with (
             poured as write,
             closing(self._transfer.wire.get(url, chunk.size, small, meter)) as pieces,
@@ -189,7 +189,6 @@ def _lost(names: list[str]) -> IntegrityError:
         hint="Upload the same files again: that sends only what is missing.",
         data={"missing": names},
     )
-
 
 
 def _verify(chunk: Chunk, pieces: Iterable[memoryview], write: Write | None = None) -> None:

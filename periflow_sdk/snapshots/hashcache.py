@@ -21,9 +21,10 @@ _RACY_NS = 100_000_000
 
 
 class HashCache:
-    """Hashes of cuts and of the files that end in them, kept in an append-only file.
+    """Hashes of cuts and of the files they hold whole, kept in an append-only file.
 
-    A line is written as soon as a cut is hashed, so that a killed upload goes on from there.
+    A line is written as soon as a cut is hashed, so that a killed upload goes on from there; any
+    thread may do so.
 
     Args:
         folder: Where such files lie; None remembers nothing.
@@ -64,12 +65,12 @@ class HashCache:
                 self._rewrite(self._path)
 
     def find(self, cut: Cut, files: Sequence[SourceFile]) -> list[str] | None:
-        """The cut's hash and those of the files that end in it, or None."""
+        """The cut's hash and those of the files that it holds whole, or None."""
         if self._file is None:
             return None
         key = _key(cut, files)
         found = self._known.get(key)
-        if found is None or len(found) != 1 + len(cut.files_ending(files)):
+        if found is None or len(found) != 1 + len(cut.whole_files(files)):
             return None
         self._used[key] = found
         return found

@@ -40,43 +40,30 @@ def opened(file: SourceFile) -> Iterator[int]:
 
 
 def read_cut(cut: Cut, files: Sequence[SourceFile], buffer: memoryview) -> list[str]:
-    """Fill the buffer with a chunk; its hash, then that of each file that it holds whole."""
+    """Fill the buffer with a chunk; its hash, then that of each file that it holds whole.
+
+    Raises:
+        PeriFlowError: a file changed (``file_changed``) or cannot be read (``unreadable``).
+    """
+    digest = blake3()
     hashes = []
     position = 0
     for part in cut.segments:
-        piece = buffer[position : position + part.length]
+        file = files[part.file]
+        body = buffer[position : position + part.length]
         position += part.length
-        with opened(files[part.file]) as descriptor:
-            _fill(piece, descriptor, part.offset, files[part.file])
-        if part.length == files[part.file].size and len(cut.segments) > 1:
-            hashes.append(blake3(piece).hexdigest())
-    whole = blake3(buffer[:position]).hexdigest()
+        with opened(file) as descriptor:
+            # Small pieces are hashed while the processor's cache still has them.
+            for start in range(0, part.length, _PIECE_BYTES):
+                piece = body[start : start + _PIECE_BYTES]
+                _fill(piece, descriptor, part.offset + start, file)
+                digest.update(piece)
+        if part.length == file.size and len(cut.segments) > 1:
+            hashes.append(blake3(body).hexdigest())
+    whole = digest.hexdigest()
     if len(cut.segments) == 1 and cut.segments[0].length == files[cut.segments[0].file].size:
         hashes.append(whole)
     return [whole, *hashes]
-
-
-class LargeFile:
-    """One pass over a large file that gives the hash of every chunk and of the whole."""
-
-    def __init__(self, descriptor: int, file: SourceFile) -> None:
-        self._descriptor = descriptor
-        self._file = file
-        self._whole = blake3()
-
-    def read(self, cut: Cut, buffer: memoryview) -> list[str]:
-        """Fill the buffer with the next chunk; its hash, and at the end that of the file."""
-        part = cut.segments[0]
-        digest = blake3()
-        # Small pieces are hashed twice while the processor's cache still has them.
-        for start in range(0, part.length, _PIECE_BYTES):
-            piece = buffer[start : min(start + _PIECE_BYTES, part.length)]
-            _fill(piece, self._descriptor, part.offset + start, self._file)
-            digest.update(piece)
-            self._whole.update(piece)
-        if part.offset + part.length == self._file.size:
-            return [digest.hexdigest(), self._whole.hexdigest()]
-        return [digest.hexdigest()]
 
 
 def changed(file: SourceFile) -> PeriFlowError:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
+import queue
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
-
-from blake3 import blake3
 
 from periflow_sdk.api.client import ApiClient
 from periflow_sdk.api.models import ChunkLocation, ChunkRef, Snapshot
 from periflow_sdk.errors import ApiError
+from periflow_sdk.snapshots.buffer import Cancelled
 from periflow_sdk.snapshots.chunking import Cut, cut_files
 from periflow_sdk.snapshots.hashcache import HashCache
 from periflow_sdk.snapshots.ignore import IgnoreRules
-from periflow_sdk.snapshots.manifest import Chunk, Entry, Extent, FileEntry, Manifest
+from periflow_sdk.snapshots.piece import Piece, manifest_of
 from periflow_sdk.snapshots.progress import Meter, Progress
-from periflow_sdk.snapshots.reading import LargeFile, changed, opened, read_cut
+from periflow_sdk.snapshots.reading import changed, read_cut
 from periflow_sdk.snapshots.scan import Plan, plan_files, plan_folder
 from periflow_sdk.snapshots.store import local_chunk, write_chunk
 from periflow_sdk.snapshots.transfer import Transfer, Tuning, disk_full, is_full
@@ -26,6 +25,7 @@ from periflow_sdk.snapshots.transfer import Transfer, Tuning, disk_full, is_full
 _ASKED_AT_ONCE = 512
 _HELD_AT_ONCE = 3
 _COMMITS = 3
+_GLANCE_SECONDS = 0.2
 
 
 def upload_folder(
@@ -97,17 +97,8 @@ def _upload(
         return upload.commit()
 
 
-@dataclass(slots=True)
-class _Ready:
-    """A chunk whose hash is known; ``buffer`` holds it if it was read just now."""
-
-    cut: Cut
-    hash: str
-    buffer: mmap | None
-
-
 class _Upload:
-    """One upload: this thread reads and hashes, the transfer's workers send."""
+    """One upload: this thread asks what is missing, the transfer's workers read, hash and send."""
 
     def __init__(self, transfer: Transfer, plan: Plan, cache: HashCache) -> None:
         self._transfer = transfer
@@ -115,28 +106,32 @@ class _Upload:
         self._cache = cache
         self._files = plan.files
         self._file_hashes: dict[int, str] = {}
-        self._cuts: list[_Ready] = []
+        self._pieces: list[Piece] = []
         self._by_hash: dict[str, Cut] = {}
-        self._batch: list[_Ready] = []
+        self._batch: list[Piece] = []
+        self._reading = 0
+        # What workers report: a piece was read, with its hashes, or one was sent (None).
+        self._reports: queue.SimpleQueue[tuple[Piece, list[str]] | None] = queue.SimpleQueue()
 
     def send_content(self) -> None:
         """Bring every chunk that the store lacks there."""
         self._transfer.progress.total(self._plan.size, self._plan.file_count)
-        for group in cut_files(self._files):
-            known = self._known(group)
+        for cut in cut_files(self._files):
+            piece = Piece(cut)
+            self._pieces.append(piece)
+            known = self._cache.find(cut, self._files)
             if known is not None:
-                for cut, hashes in zip(group, known, strict=True):
-                    self._add(cut, hashes, None)
-            elif len(group) == 1:
-                self._read_pack(group[0])
+                self._add(piece, known)
             else:
-                self._read_large(group)
+                self._read(piece)
+        while self._reading:
+            self._turn()
         self._flush()
         self._transfer.join()
 
     def commit(self) -> Snapshot:
         """Publish the manifest; chunks that vanished meanwhile are sent again."""
-        manifest = self._manifest().to_bytes()
+        manifest = manifest_of(self._plan, self._pieces, self._file_hashes).to_bytes()
 
         def publish() -> Snapshot:
             return self._transfer.client.commit_snapshot(self._transfer.project, manifest)
@@ -150,41 +145,57 @@ class _Upload:
                 self._send_again(str(name) for name in error.data.get("missing", ()))
         return self._transfer.ask(publish)
 
-    def _known(self, group: Sequence[Cut]) -> list[list[str]] | None:
-        found = []
-        for cut in group:
-            hashes = self._cache.find(cut, self._files)
-            if hashes is None:
-                return None
-            found.append(hashes)
-        return found
+    def _read(self, piece: Piece) -> None:
+        """Have a piece read and hashed as soon as there is memory for it."""
+        piece.buffer = buffer = self._buffer()
+        self._reading += 1
 
-    def _read_pack(self, cut: Cut) -> None:
-        buffer = self._transfer.buffers.take()
-        hashes = read_cut(cut, self._files, memoryview(buffer))
-        self._cache.remember(cut, self._files, hashes)
-        self._add(cut, hashes, buffer)
+        def work() -> None:
+            hashes = read_cut(piece.cut, self._files, memoryview(buffer))
+            self._cache.remember(piece.cut, self._files, hashes)
+            self._reports.put((piece, hashes))
 
-    def _read_large(self, group: Sequence[Cut]) -> None:
-        file = self._files[group[0].segments[0].file]
-        with opened(file) as descriptor:
-            large = LargeFile(descriptor, file)
-            for cut in group:
-                buffer = self._transfer.buffers.take()
-                hashes = large.read(cut, memoryview(buffer))
-                self._cache.remember(cut, self._files, hashes)
-                self._add(cut, hashes, buffer)
+        if self._transfer.is_gentle:
+            work()
+        else:
+            self._transfer.run(work)
+        while not self._reports.empty():
+            self._turn()
 
-    def _add(self, cut: Cut, hashes: list[str], buffer: mmap | None) -> None:
-        ends = cut.files_ending(self._files)
-        self._file_hashes.update(zip(ends, hashes[1:], strict=True))
-        ready = _Ready(cut, hashes[0], buffer)
-        self._cuts.append(ready)
-        if ready.hash in self._by_hash:
-            self._skip(ready)
+    def _buffer(self) -> mmap:
+        """A free buffer; while there is none, what has been read goes on its way."""
+        while (buffer := self._transfer.buffers.poll()) is None:
+            if not self._reading:
+                self._flush()
+            self._turn()
+        return buffer
+
+    def _turn(self) -> None:
+        """Wait until one piece is read or sent.
+
+        Raises:
+            Cancelled: a worker has failed.
+        """
+        while True:
+            try:
+                report = self._reports.get(timeout=_GLANCE_SECONDS)
+                break
+            except queue.Empty:
+                if self._transfer.cancel.is_set():
+                    raise Cancelled from None
+        if report is not None:
+            self._reading -= 1
+            self._add(*report)
+
+    def _add(self, piece: Piece, hashes: list[str]) -> None:
+        piece.hash = hashes[0]
+        whole = piece.cut.whole_files(self._files)
+        self._file_hashes.update(zip(whole, hashes[1:], strict=True))
+        if piece.hash in self._by_hash:
+            self._skip(piece)
             return
-        self._by_hash[ready.hash] = cut
-        self._batch.append(ready)
+        self._by_hash[piece.hash] = piece.cut
+        self._batch.append(piece)
         held = sum(1 for waiting in self._batch if waiting.buffer is not None)
         if held >= _HELD_AT_ONCE or len(self._batch) >= _ASKED_AT_ONCE:
             self._flush()
@@ -194,21 +205,21 @@ class _Upload:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        refs = [ChunkRef(hash=ready.hash, size=ready.cut.size) for ready in batch]
+        refs = [ChunkRef(hash=piece.hash, size=piece.cut.size) for piece in batch]
         missing = {location.hash: location for location in self._missing(refs)}
-        for ready in sorted(batch, key=lambda ready: ready.buffer is None):
-            location = missing.get(ready.hash)
+        for piece in sorted(batch, key=lambda piece: piece.buffer is None):
+            location = missing.get(piece.hash)
             if location is None:
-                self._skip(ready)
+                self._skip(piece)
             else:
-                self._dispatch(ready, location)
+                self._dispatch(piece, location)
 
-    def _dispatch(self, ready: _Ready, location: ChunkLocation) -> None:
+    def _dispatch(self, piece: Piece, location: ChunkLocation) -> None:
         # The buffer is taken here: workers that wait for one could wait for each other.
-        stale = ready.buffer is None
-        buffer = ready.buffer if ready.buffer is not None else self._transfer.buffers.take()
-        ready.buffer = None
-        cut, name = ready.cut, ready.hash
+        stale = piece.buffer is None
+        buffer = piece.buffer if piece.buffer is not None else self._buffer()
+        piece.buffer = None
+        cut, name = piece.cut, piece.hash
 
         def work() -> None:
             try:
@@ -218,6 +229,7 @@ class _Upload:
                 self._send(name, location, view)
             finally:
                 self._transfer.buffers.give(buffer)
+                self._reports.put(None)
 
         if (
             self._transfer.is_gentle
@@ -264,33 +276,13 @@ class _Upload:
         client, project = self._transfer.client, self._transfer.project
         return self._transfer.ask(lambda: client.missing_chunks(project, refs))
 
-    def _skip(self, ready: _Ready) -> None:
-        self._transfer.progress.skipped(ready.cut.size)
-        if ready.buffer is not None:
-            self._transfer.buffers.give(ready.buffer)
-            ready.buffer = None
+    def _skip(self, piece: Piece) -> None:
+        self._transfer.progress.skipped(piece.cut.size)
+        if piece.buffer is not None:
+            self._transfer.buffers.give(piece.buffer)
+            piece.buffer = None
 
     def _send_again(self, names: Iterable[str]) -> None:
-        self._batch = [
-            _Ready(self._by_hash[name], name, None) for name in names if name in self._by_hash
-        ]
+        self._batch = [Piece(self._by_hash[name], name) for name in names if name in self._by_hash]
         self._flush()
         self._transfer.join()
-
-    def _manifest(self) -> Manifest:
-        numbers = {name: number for number, name in enumerate(self._by_hash)}
-        chunks = tuple(Chunk(name, cut.size) for name, cut in self._by_hash.items())
-        extents: dict[int, list[Extent]] = {}
-        for ready in self._cuts:
-            position = 0
-            for part in ready.cut.segments:
-                extent = Extent(numbers[ready.hash], position, part.length)
-                extents.setdefault(part.file, []).append(extent)
-                position += part.length
-        empty = blake3(b"").hexdigest()
-        entries: list[Entry] = [*self._plan.folders, *self._plan.links]
-        for number, file in enumerate(self._files):
-            name = self._file_hashes.get(number, empty)
-            found = tuple(extents.get(number, ()))
-            entries.append(FileEntry(file.path, file.size, file.mode, name, found))
-        return Manifest(chunks, tuple(sorted(entries, key=lambda entry: entry.path)))

@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -17,10 +17,8 @@ from periflow_sdk.errors import PeriFlowError
 from periflow_sdk.snapshots.buffer import Cancelled
 from periflow_sdk.snapshots.progress import Meter
 
-RECEIVED_BYTES = 256 * 1024
-"""Pieces of this size are in the processor's cache still when they are looked at."""
-
-_SENT_BYTES = 1024 * 1024
+PIECE_BYTES = 1024 * 1024
+"""What is received, looked at and sent at a time: a processor's cache still has it after."""
 _CODE = re.compile(rb"(?:<Code>|\"code\": ?\")([A-Za-z0-9_]{1,80})")
 # How S3, Google, Azure and this project's server say that an address is too old.
 _EXPIRED = re.compile(
@@ -114,7 +112,9 @@ class Wire:
         if response.status not in (200, 201, 204, 409, 412):
             raise _refusal(response, detail)
 
-    def get(self, url: str, size: int, buffer: memoryview, meter: Meter) -> Iterator[memoryview]:
+    def get(
+        self, url: str, size: int, buffer: memoryview, meter: Meter
+    ) -> Generator[memoryview, None, None]:
         """GET exactly as many bytes, piece by piece.
 
         Args:
@@ -173,21 +173,21 @@ class Wire:
         connection.putheader("Content-Length", str(body.nbytes))
         connection.endheaders()
         # By pieces: a socket's time-out counts for one `sendall` as a whole.
-        for start in range(0, body.nbytes, _SENT_BYTES):
+        for start in range(0, body.nbytes, PIECE_BYTES):
             self._check_cancelled()
-            connection.send(body[start : start + _SENT_BYTES])
+            connection.send(body[start : start + PIECE_BYTES])
             meter.reach(start)
 
     def _receive(
         self, response: HTTPResponse, size: int, buffer: memoryview, meter: Meter
-    ) -> Iterator[memoryview]:
+    ) -> Generator[memoryview, None, None]:
         if response.length is not None and response.length != size:
             raise TransferFault(f"{response.length} bytes came instead of {size}")
         position = 0
         while position < size:
             self._check_cancelled()
             start = position % buffer.nbytes
-            end = min(start + RECEIVED_BYTES, buffer.nbytes, start + size - position)
+            end = min(start + PIECE_BYTES, buffer.nbytes, start + size - position)
             count = response.readinto(buffer[start:end])
             if not count:
                 raise TransferFault(f"the answer ended after {position} bytes")

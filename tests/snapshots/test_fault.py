@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -161,15 +162,16 @@ def test_a_file_written_to_under_way_is_never_committed(
 ) -> None:
     from periflow_sdk.snapshots import reading
 
-    read = reading.LargeFile.read
+    fill, calls = reading._fill, itertools.count()
 
-    def write_then_read(self, cut, buffer):
-        with (big / "weights.bin").open("r+b") as file:
-            file.seek(69 * MIB)
-            file.write(os.urandom(16))
-        return read(self, cut, buffer)
+    def fill_then_write(*arguments):
+        fill(*arguments)
+        if next(calls) == 100:
+            with (big / "weights.bin").open("r+b") as file:
+                file.seek(69 * MIB)
+                file.write(os.urandom(16))
 
-    monkeypatch.setattr(reading.LargeFile, "read", write_then_read)
+    monkeypatch.setattr(reading, "_fill", fill_then_write)
     with pytest.raises(PeriFlowError) as caught:
         upload_folder(small_client, "p", big, keep_name=False)
     assert caught.value.code == "file_changed"

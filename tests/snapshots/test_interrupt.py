@@ -63,7 +63,7 @@ class Getting:
 
     def _run(self) -> None:
         try:
-            self._wire.get(self._url, memoryview(bytearray(10)), Meter(Silence(), 10))
+            list(self._wire.get(self._url, 10, memoryview(bytearray(10)), Meter(Silence(), 10)))
         except (Cancelled, TransferFault) as error:
             self.raised = error
 

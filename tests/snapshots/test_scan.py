@@ -185,11 +185,7 @@ def planned(sizes: dict[str, int]) -> list[SourceFile]:
 
 def packs(sizes: dict[str, int]) -> set[tuple[str, ...]]:
     files = planned(sizes)
-    return {
-        tuple(files[part.file].path for part in cut.segments)
-        for group in cut_files(files)
-        for cut in group
-    }
+    return {tuple(files[part.file].path for part in cut.segments) for cut in cut_files(files)}
 
 
 def test_a_change_touches_its_own_pack_only() -> None:
@@ -208,10 +204,9 @@ def test_chunks_hold_every_byte_once_and_are_never_too_large() -> None:
     sizes = {str(number): number**4 % 9_000_000 for number in range(300)} | {"z": 40_000_000}
     files = planned(sizes)
     covered = dict.fromkeys(range(len(files)), 0)
-    for group in cut_files(files):
-        for cut in group:
-            assert 0 < cut.size <= 16 * 1024 * 1024
-            for part in cut.segments:
-                assert part.offset == covered[part.file]
-                covered[part.file] += part.length
+    for cut in cut_files(files):
+        assert 0 < cut.size <= 16 * 1024 * 1024
+        for part in cut.segments:
+            assert part.offset == covered[part.file]
+            covered[part.file] += part.length
     assert [covered[number] for number in range(len(files))] == [file.size for file in files]
