@@ -47,7 +47,7 @@ class Tuning:
     """
 
     workers: int = 4
-    buffers: int = 7
+    buffers: int = 8
     attempts: int = 8
     server_attempts: int = 8
     corrupt_attempts: int = 3

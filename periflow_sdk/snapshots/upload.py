@@ -23,7 +23,7 @@ from periflow_sdk.snapshots.store import local_chunk, write_chunk
 from periflow_sdk.snapshots.transfer import Transfer, Tuning, disk_full, is_full
 
 _ASKED_AT_ONCE = 512
-_HELD_AT_ONCE = 3
+_HELD_AT_ONCE = 4
 _COMMITS = 3
 _GLANCE_SECONDS = 0.2
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from periflow_sdk.snapshots.manifest import (
     FileEntry,
     LinkEntry,
     Manifest,
+    joined_hash,
 )
 from periflow_sdk.snapshots.transfer import Tuning
 
@@ -155,6 +157,31 @@ def test_a_linked_store_folder_is_not_followed(small_server, small_client, tmp_p
     shard.symlink_to(tmp_path / "elsewhere")
     download_snapshot(small_client, "p", snapshot.id, tmp_path / "back")
     assert small_server.gets == [name]
+
+
+def test_the_same_files_give_the_same_manifest_whatever_is_read_first(
+    small_server, small_client, big, monkeypatch
+) -> None:
+    from periflow_sdk.snapshots import upload
+
+    first = upload_folder(small_client, "p", big, keep_name=False)
+    read, barrier = upload.read_cut, threading.Barrier(2)
+
+    def second_one_first(cut, *arguments):
+        offset = cut.segments[0].offset
+        if offset == 16 * MIB:
+            hashes = read(cut, *arguments)
+            barrier.wait(60)
+            return hashes
+        if offset == 0:
+            barrier.wait(60)
+        return read(cut, *arguments)
+
+    monkeypatch.setattr(upload, "read_cut", second_one_first)
+    assert upload_folder(small_client, "p", big, keep_name=False).id == first.id
+    file = next(read_manifest(small_client, "p", first.id).files)
+    chunks = read_manifest(small_client, "p", first.id).chunks
+    assert file.hash == joined_hash(chunks[extent.chunk] for extent in file.extents)
 
 
 def test_a_file_written_to_under_way_is_never_committed(

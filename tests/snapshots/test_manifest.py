@@ -18,6 +18,7 @@ from periflow_sdk.snapshots.manifest import (
     FileEntry,
     LinkEntry,
     Manifest,
+    joined_hash,
 )
 from periflow_sdk.snapshots.path import check_link, check_path
 
@@ -164,3 +165,11 @@ JSON = st.recursive(
 def test_no_document_breaks_the_reader(chunks, entries) -> None:
     with pytest.raises(PeriFlowError):
         Manifest.parse(canonical({"version": 1, "chunks": chunks, "entries": [entries]}))
+
+
+def test_a_file_of_several_chunks_is_named_by_them_and_not_as_their_list_would_be() -> None:
+    chunks = [Chunk(blake3(bytes([number])).hexdigest(), 1 + number) for number in range(3)]
+    names = {joined_hash(each) for each in (chunks, chunks[:2], chunks[::-1])}
+    assert len(names) == 3
+    lines = "".join(f"{chunk.hash} {chunk.size}\n" for chunk in chunks)
+    assert blake3(lines.encode()).hexdigest() not in names
