@@ -7,7 +7,7 @@ import os
 import posixpath
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,9 @@ class Bucket(Protocol):
 
     def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:
         """Bytes of one."""
+
+    def read_many(self, files: Sequence[DataFile]) -> Iterator[bytes]:
+        """The whole of each, in their order; they are under way when this returns."""
 
     def store(
         self, file: DataFile, start: int, end: int, target: Path, final: Path | None = None
@@ -104,8 +107,7 @@ class LinkedSource:
         there = [self._content(file) for file in files]
         absent = [file for file, content in zip(files, there, strict=True) if content is None]
         self._bucket.announce(absent)
-        asked = [self._bucket.read(file, 0, file.size) for file in absent]
-        read = [answer.result() for answer in asked]
+        read = [*self._bucket.read_many(absent)]
         self._bundles.keep(absent, read)
         come = iter(read)
         return [next(come) if content is None else content for content in there]
