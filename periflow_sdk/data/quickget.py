@@ -11,7 +11,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 _PATIENCE_SECONDS = 20.0
@@ -52,13 +52,14 @@ class QuickGet:
             start: The first byte.
             end: Behind the last one; not before ``start``.
         """
-        parts = urlsplit(url)
-        lines = {**headers, "Host": parts.netloc, "Range": f"bytes={start}-{end - 1}"}
-        request = f"GET {parts.path}?{parts.query} HTTP/1.1\r\n" + "".join(
+        scheme, _, place = url.partition("://")
+        host, _, target = place.partition("/")
+        lines = {"Host": host, **headers, "Range": f"bytes={start}-{end - 1}"}
+        request = f"GET /{target} HTTP/1.1\r\n" + "".join(
             f"{name}: {value}\r\n" for name, value in lines.items()
         )
         try:
-            connection = self._idle.pop() if self._idle else await self._connect(parts)
+            connection = self._idle.pop() if self._idle else await self._connect(scheme, host)
             answer = await connection.ask(f"{request}\r\n".encode("ascii"))
         except (OSError, ValueError):
             answer = None
@@ -71,16 +72,17 @@ class QuickGet:
         self._failures = 0
         return answer
 
-    async def _connect(self, parts: SplitResult) -> _Connection:
-        if parts.scheme in self._proxies or "all" in self._proxies:
+    async def _connect(self, scheme: str, host: str) -> _Connection:
+        if scheme in self._proxies or "all" in self._proxies:
             self._failures = _FAILURES
             raise ConnectionError("by way of a proxy")
-        if parts.scheme == "https" and self._tls is None:
+        if scheme == "https" and self._tls is None:
             self._tls = ssl.create_default_context()
+        place = urlsplit(f"//{host}")
         connecting = asyncio.get_running_loop().create_connection(
             lambda: _Connection(self._idle),
-            parts.hostname or "",
-            parts.port or {"http": 80, "https": 443}[parts.scheme],
+            place.hostname or "",
+            place.port or {"http": 80, "https": 443}[scheme],
             ssl=self._tls,
         )
         _, connection = await asyncio.wait_for(connecting, _PATIENCE_SECONDS)
