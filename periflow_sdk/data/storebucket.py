@@ -41,7 +41,8 @@ class StoreBucket:
         self._name = link["storage_name"]
         open_store = _open_s3 if link["cloud"] == "s3" else _open_azure
         self._store = open_store(link, secret)
-        self._quick = QuickGet()
+        # What the library signs for Azure, its emulator refuses: it would be a way without a test.
+        self._quick = QuickGet() if link["cloud"] == "s3" else None
 
     async def list(self) -> list[tuple[str, int, str | None]]:
         return [
@@ -51,7 +52,7 @@ class StoreBucket:
         ]
 
     async def read(self, path: str, etag: str | None, start: int, end: int) -> Any:
-        if self._quick.is_usable and end - start <= _QUICK_BYTES:
+        if self._quick and self._quick.is_usable and end - start <= _QUICK_BYTES:
             [url] = obstore.sign(self._store, "GET", [path], _SIGNED_FOR)
             condition = {"If-Match": etag} if etag is not None else {}
             if (content := await self._quick.get(url, condition, start, end)) is not None:
