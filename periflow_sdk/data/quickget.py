@@ -8,11 +8,11 @@ has none, and its caller asks the client that retries, waits and explains.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 _PATIENCE_SECONDS = 20.0
 _FAILURES = 8
@@ -34,7 +34,7 @@ class QuickGet:
         self._idle: list[_Connection] = []
         self._failures = 0
         self._tls: ssl.SSLContext | None = None
-        self._proxies = getproxies()
+        self._variables = {name.lower() for name, value in os.environ.items() if value}
 
     @property
     def is_usable(self) -> bool:
@@ -73,7 +73,7 @@ class QuickGet:
         return answer
 
     async def _connect(self, scheme: str, host: str) -> _Connection:
-        if scheme in self._proxies or "all" in self._proxies:
+        if not self._variables.isdisjoint((f"{scheme}_proxy", "all_proxy")):
             self._failures = _FAILURES
             raise ConnectionError("by way of a proxy")
         if scheme == "https" and self._tls is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 import pytest
@@ -55,7 +56,8 @@ def asked(
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quickget, "getproxies", dict)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
 
 
 def test_bytes_come_over_a_connection_that_is_kept() -> None:
@@ -111,7 +113,7 @@ def test_after_failures_one_behind_the_other_it_is_left_alone() -> None:
 
 
 def test_where_proxies_are_set_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quickget, "getproxies", lambda: {"http": "http://proxy:3128"})
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
 
     async def ask(quick: QuickGet, url: str) -> None:
         assert await quick.get(url, {}, 0, 5) is None and not quick.is_usable
