@@ -8,14 +8,16 @@ has none, and its caller asks the client that retries, waits and explains.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import ssl
+import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 _PATIENCE_SECONDS = 20.0
-_FAILURES = 8
+_FAILURES, _REST_SECONDS = 8, 60.0
 _HEADER_BYTES = 64 * 1024
 _END = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.1 20[06] ")
@@ -27,19 +29,21 @@ _CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 class QuickGet:
     """GETs of signed addresses of one store, each over a connection of its own meanwhile.
 
-    After some failures one behind the other it is left alone: what it does is not for this place.
+    After some failures one behind the other it rests for a minute: a store that is out of reach,
+    or overloaded, or answers in another way is left to the client that knows what to do.
     """
 
     def __init__(self) -> None:
         self._idle: list[_Connection] = []
         self._failures = 0
+        self._rests_until = 0.0
         self._tls: ssl.SSLContext | None = None
         self._variables = {name.lower() for name, value in os.environ.items() if value}
 
     @property
     def is_usable(self) -> bool:
         """Whether it is worth asking."""
-        return self._failures < _FAILURES
+        return time.monotonic() >= self._rests_until
 
     async def get(
         self, url: str, headers: Mapping[str, str], start: int, end: int
@@ -68,13 +72,15 @@ class QuickGet:
                 self._idle.append(connection)
         if answer is None or len(answer) != end - start:
             self._failures += 1
+            if self._failures >= _FAILURES:
+                self._rests_until = max(self._rests_until, time.monotonic() + _REST_SECONDS)
             return None
         self._failures = 0
         return answer
 
     async def _connect(self, scheme: str, host: str) -> _Connection:
         if not self._variables.isdisjoint((f"{scheme}_proxy", "all_proxy")):
-            self._failures = _FAILURES
+            self._rests_until = math.inf
             raise ConnectionError("by way of a proxy")
         if scheme == "https" and self._tls is None:
             self._tls = ssl.create_default_context()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,14 +103,24 @@ def test_another_answer_is_none(answer: bytes, monkeypatch: pytest.MonkeyPatch) 
     asked([answer, PLAIN], ask)
 
 
-def test_after_failures_one_behind_the_other_it_is_left_alone() -> None:
+def test_after_failures_one_behind_the_other_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(quickget, "time", SimpleNamespace(monotonic=lambda: now))
+
     async def ask(quick: QuickGet, url: str) -> None:
+        nonlocal now
         for _ in range(quickget._FAILURES):
             assert quick.is_usable
             assert await quick.get(url, {}, 0, 5) is None
         assert not quick.is_usable
+        now += quickget._REST_SECONDS
+        assert quick.is_usable and await quick.get(url, {}, 0, 5) is None and not quick.is_usable
+        now += quickget._REST_SECONDS
+        assert await quick.get(url, {}, 0, 5) is not None
+        assert await quick.get(url, {}, 0, 5) is None and quick.is_usable
 
-    asked([b"HTTP/1.1 403 Forbidden\r\n\r\n"] * quickget._FAILURES, ask)
+    refused = b"HTTP/1.1 503 Slow Down\r\n\r\n"
+    asked([*[refused] * (quickget._FAILURES + 1), PLAIN, refused], ask)
 
 
 def test_where_proxies_are_set_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
