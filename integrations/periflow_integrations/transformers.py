@@ -120,7 +120,7 @@ class PeriFlowCallback(transformers.TrainerCallback):
     def _complete_step(self, values: Any, control: Any) -> None:
         """End the step that waits for its values, if one does."""
         ended_at, self._ended_at = self._ended_at, 0
-        if ended_at and _run.complete_step(values, ended_at):
+        if ended_at and _run.complete_step({**values}, ended_at):
             self._is_leaving = control.should_training_stop = True
             control.should_evaluate = False
 
