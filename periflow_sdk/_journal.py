@@ -53,31 +53,27 @@ class Journal(MetricLog):
 
     def step(self, step: int, nanoseconds: int) -> None:
         """Record that a step is finished, and how long it took."""
-        if self.late.waiting:
+        if self.late.waiting or self.held:
             self.drain()
         milliseconds, microseconds = _now_ns() // 1_000_000, nanoseconds // 1000
         self.file.append(_STEP_BYTES % (step, milliseconds, microseconds))
 
-    def step_with_values(self, step: int, nanoseconds: int, values: Mapping[str, Any]) -> None:
-        """Do step() and metric() in one write, with one look at the clock.
-
-        Raises:
-            UsageError: As metric(); nothing is written.
-        """
-        if self.late.waiting:
-            self.drain()
-        milliseconds = _now_ns() // 1_000_000
+    def _write_step(
+        self, step: int, milliseconds: int, nanoseconds: int, values: Mapping[str, Any]
+    ) -> None:
+        microseconds = nanoseconds // 1000
         given: tuple[Any, ...] = (*values.values(),)
+        is_plain = bool(given)
         for value in given:
             if value.__class__ is not float or value - value != 0.0:  # NaN and the infinities
-                values = self._texts(step, milliseconds, values)
-                given = (*values.values(),)
+                is_plain = False
                 break
-        if not given:
-            self.step(step, nanoseconds)
+        if not is_plain:
+            self.file.append(_STEP_BYTES % (step, milliseconds, microseconds))
+            self.what_fits(step, values, milliseconds)
             return
         template = self._step_templates[(*values,)]
-        head = (step, milliseconds, nanoseconds // 1000, step, milliseconds)
+        head = (step, milliseconds, microseconds, step, milliseconds)
         if not self.file.append(template % (*head, *given)):
             self.file.lost += 1  # they are two records
 
@@ -180,10 +176,13 @@ class Journal(MetricLog):
 
     def abandon(self, reason: str) -> None:
         """Lose every later record, for this reason."""
+        self.held.clear()
         self.late.waiting.clear()
         self.file.abandon(reason)
 
     def _record(self, kind: str, step: int, rest: str) -> bool:
+        if self.held:
+            self.write_held()
         line = f'{{"t":"{kind}","s":{step},"w":{_now():.3f}{rest}}}\n'.encode()
         return len(line) <= LONGEST_RECORD and self.file.append(line)
 
@@ -234,14 +233,6 @@ class LocalLog(MetricLog):
     def step(self, step: int, nanoseconds: int) -> None:
         """Nothing to keep."""
 
-    def step_with_values(self, step: int, nanoseconds: int, values: Mapping[str, Any]) -> None:
-        """Do metric().
-
-        Raises:
-            UsageError: As metric(); nothing is written.
-        """
-        self.metric(step, values)
-
     def finish(self, step: int) -> None:
         """Close the file."""
         if self.file is not None:
@@ -249,6 +240,7 @@ class LocalLog(MetricLog):
 
     def abandon(self, reason: str) -> None:
         """Lose every later record, for this reason."""
+        self.held.clear()
         self.late.waiting.clear()
         if self.file is not None:
             self.file.abandon(reason)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ._tensors import LateValues
+from ._console import say
+from ._tensors import LateValues, number
 from ._values import encode_string, encode_value
 from .errors import UsageError
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+HELD_STEPS = 32  # a process that is killed loses as many at most,
+HELD_NANOSECONDS = 50_000_000  # and none that ended so long before the last one
 _now_ns = time.time_ns
+_clock = time.perf_counter_ns
 
 
 class MetricLog:
@@ -32,6 +36,9 @@ class MetricLog:
 
     def __init__(self, start: str, end: str, append: Callable[[bytes], object]) -> None:
         self.late = LateValues()
+        self.held: list[tuple[int, int, int, Mapping[str, Any]]] = []
+        self._written_until = 0
+        self._unfit: set[str] = set()
         self._append = append
         self._templates = Templates(start, end)
 
@@ -47,7 +54,7 @@ class MetricLog:
             UsageError: A name or a value is not one that metric() takes; nothing is written.
         """
         if not milliseconds:
-            if self.late.waiting:
+            if self.late.waiting or self.held:
                 self.drain()
             milliseconds = _now_ns() // 1_000_000
         given: tuple[Any, ...] = (*values.values(),)
@@ -59,10 +66,64 @@ class MetricLog:
         if given:
             self._append(self._templates[(*values,)] % (step, milliseconds, *given))
 
+    def what_fits(self, step: int, values: Mapping[str, Any], milliseconds: int = 0) -> None:
+        """Do metric(), but leave out what it does not take, and name that once."""
+        try:
+            self.metric(step, values, milliseconds)
+        except UsageError:
+            for name, value in values.items():
+                try:
+                    self.metric(step, {name: value}, milliseconds)
+                except UsageError as error:
+                    self._leave_out(str(name), error)
+
+    def hold(self, step: int, ended_at: int, nanoseconds: int, values: Mapping[str, Any]) -> None:
+        """Keep a step that is done, to be written together with others that follow at once.
+
+        A record touches much code that a training step has driven out of the caches: of steps
+        that take milliseconds, thirty together cost a third of what they cost one by one. One
+        that ends long after what was written last is written here and now.
+
+        Args:
+            step: Its number.
+            ended_at: When it ended, by ``time.perf_counter_ns()``.
+            nanoseconds: How long it took.
+            values: Names and values that nobody changes any more; what metric() does not take
+                is left out, and named once.
+        """
+        self.held.append((step, ended_at, nanoseconds, values))
+        if ended_at - self._written_until > HELD_NANOSECONDS or len(self.held) >= HELD_STEPS:
+            self.write_held()
+
+    def write_held(self) -> None:
+        """Write the steps that were held."""
+        held, self.held = self.held, []
+        epoch = _now_ns() - _clock()
+        for step, ended_at, nanoseconds, values in held:
+            self._written_until = ended_at
+            numbers = {
+                name: value if value.__class__ is float else number(value)
+                for name, value in values.items()
+            }
+            self._write_step(step, (epoch + ended_at) // 1_000_000, nanoseconds, numbers)
+
+    def _write_step(
+        self, step: int, milliseconds: int, nanoseconds: int, values: Mapping[str, Any]
+    ) -> None:
+        """Write a step that is done, and its values."""
+        self.what_fits(step, values, milliseconds)
+
     def drain(self) -> None:
-        """Write the values that have arrived from a GPU, each with the step it was given at."""
+        """Write what was held, and the values that have arrived from a GPU by now."""
+        if self.held:
+            self.write_held()
         for step, milliseconds, values in self.late.arrived():
             self.metric(step, values, milliseconds)
+
+    def _leave_out(self, name: str, error: UsageError) -> None:
+        if name not in self._unfit:
+            self._unfit.add(name)
+            say(f"{name!r} is not recorded: {error.message}.")
 
     def _texts(self, step: int, milliseconds: int, values: Mapping[str, Any]) -> dict[str, _Text]:
         """The values as JSON; those on a GPU are fetched, to be written when they arrive."""

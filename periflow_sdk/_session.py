@@ -155,27 +155,29 @@ class Session:
     def complete_step(self, values: Mapping[str, Any], ended_at: int | None = None) -> bool:
         """end_step(), metric() and should_stop() in one, for callbacks: less code is touched.
 
+        The record of a step that was quick may wait for those that follow: see MetricLog.hold().
+
         Args:
-            values: As metric() takes them, of the step that ends.
+            values: Of the step that ends; what metric() does not take is left out.
             ended_at: When it ended, by ``time.perf_counter_ns()``; None: now.
 
         Returns:
             What should_stop() says.
 
         Raises:
-            UsageError: There is no step to end, or a value that metric() does not take; nothing
-                is recorded, and the step has not ended.
+            UsageError: There is no step to end.
         """
         started_at = self._started_at
         if started_at is None:
             self.end_step()  # says what to do
             return False
-        step = self._step
-        self.log.step_with_values(step, (ended_at or _clock()) - started_at, values)
+        step, ended_at = self._step, ended_at or _clock()
         self._started_at = None
+        self.log.hold(step, ended_at, ended_at - started_at, values)
         self._progress[_FINISHED] = step
         control = self._control
         if control[_EMERGENCY] or control[_STOP] or control[_ABORTS]:
+            self.log.drain()
             return self.should_stop()
         self._agreement.refuse(step)
         return self._was_complete
@@ -196,6 +198,14 @@ class Session:
                 f"metric() takes names and values, not a {type(values).__name__}",
                 hint='pf.metric({"loss": loss})',
             ) from None
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Do metric() for a framework's values: what it does not take is named, not refused."""
+        self.log.what_fits(self._step, values)
+
+    def write_held(self) -> None:
+        """Write the steps that complete_step() has held back."""
+        self.log.drain()
 
     def upload_checkpoint(
         self, path: str | os.PathLike[str] | None, step: int | None = None

@@ -4,12 +4,13 @@ Every few steps another way of reporting is switched on, and twice in each round
 figure is the median over the rounds of its time a step against that round's control. All of them
 are given every step's loss.
 
-    python benchmarks/integrations/run.py [lightning] [transformers] [--steps 2000] [--width 512]
+    python benchmarks/integrations/run.py [lightning] [transformers] [--steps 8000] [--width 512]
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import statistics
@@ -38,7 +39,7 @@ os.environ |= {
     "PROCESSED_ITERS": "0",
 }
 WAYS = ("control", "PeriFlowCallback", "control again", "TensorBoard", "W&B")
-GROUP, WARM_UP = 10, 50
+GROUP, WARM_UP = 40, 50  # steps; a group takes longer than a callback may hold records back
 
 
 class Turns:
@@ -88,6 +89,7 @@ def train_by_lightning(turns: Turns) -> None:
     from lightning import pytorch as pl
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
+    from periflow_integrations._lightning_adapter import watch_batches
     from periflow_integrations.lightning import PeriFlowCallback
 
     class Model(pl.LightningModule):
@@ -116,11 +118,15 @@ def train_by_lightning(turns: Turns) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    others = [other for other in trainer.callbacks if other is not callback]
 
     def switch(way: str) -> None:
         trainer.loggers = [loggers[way]] if way in loggers else []
-        trainer.callbacks = [callback, *others] if way == "PeriFlowCallback" else others
+        if callback._unwatch is not None:
+            callback._unwatch()
+            callback._unwatch = None
+        if way == "PeriFlowCallback":
+            begin, end = callback._batch_begins, callback._batch_ends
+            callback._unwatch = watch_batches(trainer, begin, end)
 
     turns.switch = switch
     batches = [torch.randn(32, turns.width)] * turns.total
@@ -194,13 +200,15 @@ def against_control(times: dict[str, list[float]], way: str) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("frameworks", nargs="*", default=["lightning", "transformers"])
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--width", type=int, default=512)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     os.chdir(folder)
+    gc.collect()
+    gc.freeze()
     trainings = {"lightning": train_by_lightning, "transformers": train_by_transformers}
     for name in options.frameworks:
         measure(name, trainings[name], options.steps, options.width)

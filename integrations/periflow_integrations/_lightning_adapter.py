@@ -5,6 +5,8 @@
 | ``_logger_connector._logged_metrics`` | 1.2 | ``trainer.logged_metrics`` |
 | ``epoch_loop._results``, ``_ResultMetric._forward_cache`` | 1.4 | ``trainer.logged_metrics`` |
 | ``optim_progress``, ``optim_step_progress`` | 1.6 | ``trainer.global_step`` |
+| ``automatic_optimization.run``, ``manual_optimization.run`` | 2.0 | hooks of every batch |
+| ``batch_progress.increment_ready`` | 1.6 | hooks of every batch |
 | a hook that is None is not called (``trainer.call``) | 2.0 | it is called, for nothing |
 | ``_signal_connector._original_handlers`` | 1.6 | Lightning's own SIGTERM handler stays |
 """
@@ -30,6 +32,7 @@ _EVERY_BATCH = (
     "on_after_backward",
     "on_before_optimizer_step",
 )
+_OF_A_STEP = ("on_train_batch_start", "on_train_batch_end")
 _REQUIREMENT = "lightning>=2.5"
 
 T = TypeVar("T", bound=type)
@@ -106,7 +109,7 @@ class LoggedValues:
             value = metric._forward_cache
             if value is not None and value is not taken.get(key):
                 taken[key] = value
-                new[name] = number(value)
+                new[name] = value
         return new
 
     def take_late(self) -> dict[str, Any]:
@@ -134,14 +137,6 @@ class LoggedValues:
                 places.append((key, metric.meta.forked_name(True), metric))
 
 
-def number(value: Any) -> Any:
-    """A tensor's value if it needs no wait, and a number is recorded faster; else the tensor."""
-    try:
-        return value.item() if value.is_cpu else value
-    except RuntimeError:  # it has several elements
-        return value
-
-
 class UpdateCount:
     """``completed``: the updates of the weights so far, as ``trainer.global_step`` has them.
 
@@ -166,12 +161,49 @@ def update_count(trainer: Any) -> Any:
     return loop.manual_optimization.optim_step_progress.total
 
 
+def watch_batches(
+    trainer: Any, begin: Callable[[], object], end: Callable[[], object]
+) -> Callable[[], None]:
+    """Have functions called before the hooks of a batch, and once its updates are made.
+
+    Calling a hook costs Lightning more than what a step's end has to do.
+
+    Returns:
+        Undoes it.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    is_automatic = trainer.lightning_module.automatic_optimization
+    owner = loop.automatic_optimization if is_automatic else loop.manual_optimization
+    train, count = owner.run, loop.batch_progress.increment_ready
+
+    def count_and_begin() -> None:
+        count()
+        begin()
+
+    def train_and_end(*args: Any, **kwargs: Any) -> Any:
+        outputs = train(*args, **kwargs)
+        end()
+        return outputs
+
+    loop.batch_progress.increment_ready, owner.run = count_and_begin, train_and_end
+
+    def undo() -> None:
+        loop.batch_progress.increment_ready, owner.run = count, train
+
+    return undo
+
+
 def silence(callback: Any) -> None:
-    """Have Lightning not call the hooks of every batch that a callback does not implement."""
+    """Have Lightning not call the hooks of every batch that a callback does not implement.
+
+    Those of a step's begin and end are not called either, where watch_batches() is used.
+    """
     for base in (package.Callback for package in packages()):
         for name in _EVERY_BATCH:
             if getattr(type(callback), name) is getattr(base, name):
                 setattr(callback, name, None)
+    for name in _OF_A_STEP:
+        setattr(callback, name, None)
 
 
 def collected(trainer: Any) -> Mapping[str, Any]:

@@ -13,7 +13,6 @@ from periflow_sdk import _training
 from periflow_sdk._console import say
 from periflow_sdk.errors import UsageError
 
-_unfit: set[str] = set()
 _is_hooked = False
 
 
@@ -54,11 +53,12 @@ def warn_if_begun_anew(framework_step: int, remedy: str) -> None:
 
 def record(values: Mapping[str, object]) -> None:
     """Record metrics; what metric() does not take is left out, and named once."""
-    try:
-        pf.metric(values)
-    except UsageError:
-        for name, value in values.items():
-            _record_one(name, value)
+    _training._run.record(values)
+
+
+def start_step() -> None:
+    """Do pf.start_step()."""
+    _training._run.start_step()
 
 
 def complete_step(values: Mapping[str, object], ended_at: int | None = None) -> bool:
@@ -67,22 +67,7 @@ def complete_step(values: Mapping[str, object], ended_at: int | None = None) -> 
     Args:
         ended_at: When it ended, by ``time.perf_counter_ns()``; None: now.
     """
-    try:
-        return _training._run.complete_step(values, ended_at)
-    except UsageError:
-        pf.end_step()
-        record(values)
-        return pf.should_stop()
-
-
-def _record_one(name: object, value: object) -> None:
-    key = str(name)
-    try:
-        pf.metric({key: value})
-    except UsageError as error:
-        if key not in _unfit:
-            _unfit.add(key)
-            say(f"{key!r} is not recorded: {error.message}.")
+    return _training._run.complete_step(values, ended_at)
 
 
 def upload(path: Path, step: int | None = None) -> bool:
@@ -111,6 +96,8 @@ def ended(*, is_final: bool) -> None:
         is_final: This process ends without its exit handlers, as forked workers do.
     """
     global _is_hooked
+    if is_open():
+        _training._run.write_held()
     if is_final:
         _finish()
     elif not _is_hooked:

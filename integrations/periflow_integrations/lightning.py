@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,6 +48,7 @@ class PeriFlowCallback:
         self._logged: adapter.LoggedValues | None = None
         self._count: Any = None
         self._updates = 0
+        self._unwatch: Callable[[], Any] | None = None
         self._recorded: dict[str, Any] = {}
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -57,8 +58,6 @@ class PeriFlowCallback:
         self._saves = Saves(trainer, self._step_done)
         self._is_tested = adapter.is_version_tested(trainer)
         self._logged = adapter.LoggedValues(trainer) if self._is_tested else None
-        if self._is_tested:
-            adapter.silence(self)
         if (job := job_environment()) is not None and job.checkpoint_dir is not None:
             for checkpoint in adapter.model_checkpoints(trainer):
                 checkpoint.dirpath = checkpoint.dirpath or str(job.checkpoint_dir)
@@ -75,36 +74,50 @@ class PeriFlowCallback:
         counts = adapter.update_count if self._is_tested else adapter.UpdateCount
         self._count = counts(trainer)
         self._updates = self._count.completed
+        if self._is_tested:
+            adapter.silence(self)
+            self._unwatch = adapter.watch_batches(trainer, self._batch_begins, self._batch_ends)
         if pf.should_stop():
             adapter.stop(trainer)
 
-    def on_train_batch_start(
-        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self._is_active and not self._is_in_step:
-            logged = self._logged
-            if logged is not None and (
-                logged.late_places or len(logged.results) != len(logged.known)
-            ):
-                _run.record(logged.take_late())
-            pf.start_step()
-            self._is_in_step = True
+    def on_train_batch_start(self, *args: Any) -> None:
+        if self._is_active:
+            self._batch_begins()
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if not self._is_active or (updates := self._count.completed) == self._updates:
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if self._is_active and self._is_step_complete():
+            self._save_and_stop(trainer)
+
+    def _batch_begins(self) -> None:
+        if self._is_in_step:
             return
-        self._updates = updates
-        self._is_in_step = False
         logged = self._logged
-        if _run.complete_step(
-            self._new(trainer.logged_metrics) if logged is None else logged.take()
-        ):
-            if pf.is_emergency_save():
-                assert self._saves is not None
-                self._saves.save_now(_emergency_path(pf.current_step()))
-            adapter.stop(trainer)
+        if logged is not None and (logged.late_places or len(logged.results) != len(logged.known)):
+            _run.record(logged.take_late())
+        _run.start_step()
+        self._is_in_step = True
+
+    def _batch_ends(self) -> None:
+        if self._is_step_complete():
+            # A hook again: what saves has to come after Lightning's schedulers.
+            vars(self)["on_train_batch_end"] = self._save_and_stop
+
+    def _is_step_complete(self) -> bool:
+        """Complete the step, if its update was made; whether to stop after it."""
+        updates = self._count.completed
+        if updates == self._updates:
+            return False
+        self._updates, self._is_in_step = updates, False
+        logged = self._logged
+        return _run.complete_step(
+            self._new(self._trainer.logged_metrics) if logged is None else logged.take()
+        )
+
+    def _save_and_stop(self, trainer: Any, *args: Any) -> None:
+        if pf.is_emergency_save():
+            assert self._saves is not None
+            self._saves.save_now(_emergency_path(pf.current_step()))
+        adapter.stop(trainer)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         if self._is_active and pf.should_stop():
@@ -139,6 +152,9 @@ class PeriFlowCallback:
         if self._is_in_step:
             _run.abandon_step()
         self._is_active = self._is_in_step = False
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
 
     def _open_run(self) -> None:
         if _run.is_open():
@@ -176,7 +192,7 @@ class PeriFlowCallback:
             before = recorded.get(name)
             if before is None or before.data_ptr() != value.data_ptr():
                 recorded[name] = value
-                new[name] = adapter.number(value)
+                new[name] = value
         return new
 
 

@@ -65,22 +65,19 @@ class PeriFlowCallback(transformers.TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._is_active and not self._is_in_step:
             self._complete_step({}, control)
-            pf.start_step()
+            _run.start_step()
             self._is_in_step = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not self._is_in_step:
             return
         self._is_in_step = False
-        if pf.should_stop():
-            pf.end_step()
+        if control.should_log and not pf.should_stop():
+            self._ended_at = time.perf_counter_ns()
+        elif _run.complete_step({}):
             control.should_save = pf.is_emergency_save() or control.should_save
             self._is_leaving = control.should_training_stop = True
             control.should_evaluate = False  # it would come before the save
-        elif control.should_log:
-            self._ended_at = time.perf_counter_ns()
-        else:
-            pf.end_step()
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._is_active and pf.should_stop():
@@ -123,7 +120,7 @@ class PeriFlowCallback(transformers.TrainerCallback):
     def _complete_step(self, values: Any, control: Any) -> None:
         """End the step that waits for its values, if one does."""
         ended_at, self._ended_at = self._ended_at, 0
-        if ended_at and _run.complete_step(values, ended_at):
+        if ended_at and _run.complete_step({**values}, ended_at):
             self._is_leaving = control.should_training_stop = True
             control.should_evaluate = False
 

@@ -84,6 +84,48 @@ def test_log_gives_the_last_lines_and_one_document(settled, trained: int) -> Non
     assert stamped[4] == "-" and stamped.endswith(" step 20\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        (("--head", "-n", 2), [1, 2]),
+        (("-c", "step 1"), [1, *range(10, 20)]),
+        (("-c", "step 1", "-n", 3), [17, 18, 19]),
+        (("--head", "-c", "step 1", "-n", 3), [1, 10, 11]),
+        (("-m", "0,3", "-n", 1), [20]),
+        (("-m", "1"), []),
+        (("-f", "-c", "step 2"), [2, 20]),
+    ],
+)
+def test_log_selects_lines(settled, trained: int, words, steps: list[int]) -> None:
+    done = settled.run("job", "log", trained, *words)
+    assert done.stdout.splitlines() == [f"step {step}" for step in steps]
+    assert ("No line is like that." in done.stderr) is (not steps)
+
+
+def test_log_is_exported_whole(settled, trained: int) -> None:
+    done = settled.run("job", "log", trained, "-e", "job.txt", "--show-machine-id")
+    assert "Wrote 20 lines to job.txt." in done.stderr and not done.stdout
+    lines = (settled.folder / "job.txt").read_text().splitlines()
+    assert lines == [f"[0] step {step}" for step in range(1, 21)]
+    settled.pf("job", "log", trained, "-e", "job.jsonl", "--json", "-n", 1)
+    assert json.loads((settled.folder / "job.jsonl").read_text())["text"] == "step 20"
+    assert sorted(path.name for path in settled.folder.glob("*job*")) == ["job.jsonl", "job.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-f", "--head"), "--follow does not go together with --head"),
+        (("-f", "-e", "x"), "--follow does not go together with --head or --export-path"),
+        (("-m", "first"), "--machine 'first' is no list of node ranks"),
+        (("-e", "nowhere/x"), "nowhere/x cannot be written: No such file or directory"),
+    ],
+)
+def test_log_refuses_what_it_cannot_do(settled, trained: int, words, message: str) -> None:
+    done = settled.run("job", "log", trained, *words)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
 def test_followed_log_of_an_ended_job_ends(settled, trained: int) -> None:
     done = settled.run("job", "log", "-f", trained)
     assert len(done.stdout.splitlines()) == 20

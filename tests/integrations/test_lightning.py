@@ -18,6 +18,7 @@ import periflow_sdk as pf
 from periflow_integrations import _framework, _lightning_adapter, _run
 from periflow_integrations.lightning import PeriFlowCallback, PeriFlowLogger, PeriFlowTrainer
 from periflow_sdk import _control as word
+from periflow_sdk._journal import Journal
 
 QUIET = {
     "accelerator": "cpu",
@@ -277,14 +278,8 @@ def test_values_on_a_device_are_handed_over_without_being_read(job, monkeypatch)
 
         monkeypatch.setattr(torch.Tensor, name, counted)
     monkeypatch.setattr(torch.Tensor, "is_cpu", False)
-    monkeypatch.setattr(pf, "metric", given.append)
-
-    def complete_step(values: Any) -> bool:
-        given.append(values)
-        pf.end_step()
-        return False
-
-    monkeypatch.setattr(_run, "complete_step", complete_step)
+    for writes in ("_write_step", "what_fits"):
+        monkeypatch.setattr(Journal, writes, lambda *args: given.append(args[-1]))
     trainer(max_epochs=2).fit(model(), batches(4), batches(1))
     without = len(reads)
     trainer(PeriFlowCallback(), max_epochs=2).fit(model(), batches(4), batches(1))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from periflow_sdk import _control as word
+from periflow_sdk._metric_log import HELD_NANOSECONDS, HELD_STEPS
+
 if TYPE_CHECKING:
     from conftest import Run
 
@@ -65,6 +68,49 @@ def test_killed_training_has_lost_no_record_it_returned_for(
     # One more may have been written than had been reported back.
     assert losses == [i + 0.5 for i in range(len(losses))] and 0 <= len(losses) - metrics <= 1
     assert finished == list(range(1, len(finished) + 1)) and 0 <= len(finished) - steps <= 1
+
+
+# As a framework's callback reports steps; the pipe tells when each of them ended.
+QUICK_STEPS = textwrap.dedent("""
+    import sys, time
+    import periflow_sdk as pf
+    from periflow_sdk import _training
+    pf.init()
+    seconds = float(sys.argv[1])
+    for step in range(10**9):
+        pf.start_step()
+        if seconds:
+            time.sleep(seconds)
+        ended_at = time.perf_counter_ns()
+        _training._run.complete_step({"loss": step + 0.5}, ended_at)
+        print(ended_at, flush=True)
+""")
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0, 20_000), (0.002, 100), (0.06, 5)])
+def test_killed_training_by_a_framework_has_lost_the_quick_steps_of_an_instant(
+    job: Run, seconds: float, steps: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", QUICK_STEPS, str(seconds)],
+        env=job.variables(),
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    ended = [int(process.stdout.readline()) for _ in range(steps)]
+    process.kill()
+    ended += [int(line) for line in process.stdout.read().splitlines()]
+    process.wait(90)
+    process.stdout.close()
+    losses = [values["loss"] for _, values in job.metrics()]
+    assert losses == [i + 0.5 for i in range(len(losses))]
+    assert [r["s"] for r in job.records(kind="step")] == list(range(1, len(losses) + 1))
+    assert job.word("progress", word.FINISHED) >= len(ended)
+    lost = ended[len(losses) :]
+    assert len(lost) < HELD_STEPS
+    assert not lost or lost[-1] - lost[0] <= HELD_NANOSECONDS
+    if seconds > HELD_NANOSECONDS / 1e9:
+        assert not lost
 
 
 def test_killed_local_run_has_lost_no_metric(local: Run) -> None:

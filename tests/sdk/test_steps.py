@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,27 +38,48 @@ def test_resumed_job_continues_at_the_next_step(job: Run, monkeypatch: pytest.Mo
     assert job.word("progress", word.FIRST) == 100
 
 
-def test_step_is_completed_with_its_values_in_one_call(job: Run) -> None:
+def test_step_is_completed_with_its_values_in_one_call(
+    job: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
     pf.init()
-    pf.start_step()
-    assert _training._run.complete_step({"loss": 0.5, "phase": "warm-up"}) is False
-    pf.start_step()
-    with pytest.raises(UsageError, match="it takes numbers"):
-        _training._run.complete_step({"loss": object()})
-    assert job.word("progress", word.FINISHED) == len(job.records(kind="step")) == 1
-    assert _training._run.complete_step({}) is False
+    for values in ({"loss": 0.5, "phase": "warm-up"}, {"loss": object(), "lr": 0.1}, {}):
+        pf.start_step()
+        assert _training._run.complete_step(values) is False
+    assert job.word("progress", word.FINISHED) == 3
     job.tell(word.STOP, 1)
     pf.start_step()
     assert _training._run.complete_step({"loss": float("nan"), "lr": 0.1}) is True
     assert job.word("progress", word.STOP_SEEN) == 1
     with pytest.raises(UsageError, match="without start_step"):
         _training._run.complete_step({})
-    assert [r["s"] for r in job.records(kind="step")] == [1, 2, 3]
+    assert [r["s"] for r in job.records(kind="step")] == [1, 2, 3, 4]
     assert all(0 <= r["d"] < 60 for r in job.records(kind="step"))
     assert job.metrics() == [
         (1, {"loss": 0.5, "phase": "warm-up"}),
-        (3, {"loss": "NaN", "lr": 0.1}),
+        (2, {"lr": 0.1}),
+        (4, {"loss": "NaN", "lr": 0.1}),
     ]
+    assert capfd.readouterr().err.count("'loss' is not recorded") == 1
+
+
+def test_completed_steps_keep_their_times_and_their_place_among_other_records(job: Run) -> None:
+    before = time.time()
+    pf.init()
+    for number in range(40):
+        pf.start_step()
+        _training._run.complete_step({"loss": float(number)})
+    pf.metric({"accuracy": 1.0})
+    with pf.train_step():
+        pass
+    pf.start_step()
+    _training._run.complete_step({"loss": 40.0})
+    pf.finish()
+    records = [r for r in job.records() if r["t"] in ("step", "metric")]
+    assert [r["s"] for r in records if r["t"] == "step"] == list(range(1, 43))
+    assert [r["m"]["loss"] for r in records if "loss" in r.get("m", {})] == list(range(41))
+    assert records[80] == {"t": "metric", "s": 40, "w": records[80]["w"], "m": {"accuracy": 1.0}}
+    times = [r["w"] for r in records]
+    assert times == sorted(times) and before - 0.01 < times[0] and times[-1] < time.time() + 0.01
 
 
 def test_journal_tells_the_life_of_a_run(job: Run, monkeypatch: pytest.MonkeyPatch) -> None:

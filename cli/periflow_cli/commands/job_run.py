@@ -88,7 +88,7 @@ def _follow(connection: Connection, output: Output, job: JobDetail, as_json: boo
     from periflow_cli.commands.job_log import follow_job, sentence
 
     beside = output.aside() if as_json else output
-    ended = follow_job(connection, beside, job, None, timestamp=False, as_json=False)
+    ended = follow_job(connection, beside, job, as_json=False)
     if as_json:
         output.json(ended)
     if ended.status == "success":

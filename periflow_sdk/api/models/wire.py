@@ -34,10 +34,10 @@ Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class Wire(BaseModel):
     """Answers: unknown keys are ignored, so that an older client reads a newer server."""
 
-    model_config = ConfigDict(extra="ignore", from_attributes=True)
+    model_config = ConfigDict(extra="ignore", from_attributes=True, defer_build=True)
 
 
 class Body(BaseModel):
     """Requests: unknown keys are refused, and so are values that would have to be converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
