@@ -1,10 +1,10 @@
-"""Projects and organizations that are deleted: hidden at once, then removed piece by piece."""
+"""What is deleted is hidden at once, and then removed piece by piece."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select, update
 
 from periflow_sdk.api.models import TERMINAL_STATUSES
 from periflow_server.db.attempt import Attempt, Node
@@ -16,7 +16,9 @@ from periflow_server.db.invitation import Invitation
 from periflow_server.db.job import ACTIVE, Job
 from periflow_server.db.log import LogBatch, LogSegment
 from periflow_server.db.metric import JournalOffset, MetricChunk, MetricSeries
+from periflow_server.db.notification import Delivery
 from periflow_server.db.organization import Membership, Organization
+from periflow_server.db.part import CheckpointPart
 from periflow_server.db.project import Project
 from periflow_server.db.snapshot import Snapshot, SnapshotChunk
 
@@ -44,6 +46,12 @@ def hide_project(project: Project, now: datetime) -> None:
     project.name = f"deleted:{project.id}"  # no name that somebody could choose
 
 
+def hide_job(job: Job, now: datetime) -> None:
+    """From now on nobody finds the job; its run, should it go on, is another one."""
+    job.deleted_at = now
+    job.run_id = None
+
+
 def hide_organization(session: Session, organization: Organization, now: datetime) -> None:
     """From now on nobody finds the organization and its projects, and its name is free."""
     organization.deleted_at = now
@@ -62,13 +70,18 @@ def deleted_projects(session: Session) -> list[str]:
     return list(session.scalars(select(Project.id).where(Project.deleted_at.is_not(None))))
 
 
-def remove_job(session: Session, project_id: str) -> tuple[str, list[str]] | None:
-    """Remove one of the project's jobs with its history, unless it runs.
+def remove_job(session: Session) -> tuple[str, list[str]] | None:
+    """Remove one of the deleted jobs with its history, unless it runs.
+
+    Messages that tell of it stay: some may have to be sent yet.
 
     Returns:
         Its id, and the ids of its attempts; None if there is no such job.
     """
-    query = select(Job).where(Job.project_id == project_id, Job.status.not_in(ACTIVE))
+    of_deleted = Job.project_id.in_(select(Project.id).where(Project.deleted_at.is_not(None)))
+    query = select(Job).where(
+        or_(Job.deleted_at.is_not(None), of_deleted), Job.status.not_in(ACTIVE)
+    )
     job = session.scalars(claim(query.limit(1), to_delete=True)).first()
     if job is None:
         return None
@@ -76,6 +89,11 @@ def remove_job(session: Session, project_id: str) -> tuple[str, list[str]] | Non
     attempts = list(session.scalars(select(Attempt.id).where(Attempt.job_id == job_id)))
     series = select(MetricSeries.id).where(MetricSeries.job_id == job_id)
     session.execute(delete(MetricChunk).where(MetricChunk.series_id.in_(series)))
+    checkpoints = select(Checkpoint.id).where(Checkpoint.job_id == job_id)
+    session.execute(delete(CheckpointPart).where(CheckpointPart.checkpoint_id.in_(checkpoints)))
+    session.execute(
+        update(Delivery).where(Delivery.job_id == job_id).values(job_id=None, event_id=None)
+    )
     for table in (Checkpoint, MetricSeries, Event):
         session.execute(delete(table).where(table.job_id == job_id))
     for each in (JournalOffset, LogBatch, LogSegment, Node):
@@ -83,6 +101,16 @@ def remove_job(session: Session, project_id: str) -> tuple[str, list[str]] | Non
     session.execute(delete(Attempt).where(Attempt.job_id == job_id))
     session.execute(delete(Job).where(Job.id == job_id))
     return job_id, attempts
+
+
+def remove_checkpoint(session: Session, checkpoint: Checkpoint) -> None:
+    """Remove a checkpoint, with those of the same content that it stands for."""
+    ids = [
+        checkpoint.id,
+        *session.scalars(select(Checkpoint.id).where(Checkpoint.duplicate_of == checkpoint.id)),
+    ]
+    session.execute(delete(CheckpointPart).where(CheckpointPart.checkpoint_id.in_(ids)))
+    session.execute(delete(Checkpoint).where(Checkpoint.id.in_(ids)))
 
 
 def remove_project(session: Session, project_id: str) -> None:
