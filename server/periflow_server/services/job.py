@@ -317,11 +317,13 @@ def delete_job(session: Session, access: ProjectAccess, text: str, *, dry_run: b
     job = hold(session, find(session, access.project_id, text))
     require_own(access, job.created_by, Action.JOB_DELETE_ANY)
     if job.status not in m.TERMINAL_STATUSES:
-        end = f"pf job log -f {job.number}" if job.status == "stopping" else None
+        is_ending = job.status == "stopping"
         raise ConflictError(
-            f"Job {job.number} is {job.status}.",
+            f"Job {job.number} is {job.status}, and is deleted only when it has ended.",
             code="job_running",
-            hint=f"Wait for its end: `{end}`." if end else f"Stop it: `pf job stop {job.number}`.",
+            hint=f"Wait for its end: `pf job log -f {job.number}`."
+            if is_ending
+            else f"Stop it first: `pf job stop {job.number}`.",
             data={"status": job.status},
         )
     if jobs := jobs_given(session, job_id=job.id):
