@@ -150,7 +150,7 @@ def delete_checkpoint(session: Session, access: ProjectAccess, text: str, *, dry
     checkpoint, _ = find(session, access.project_id, text)
     job = lock(session, session.get_one(Job, checkpoint.job_id))
     require_own(access, job.created_by, Action.CHECKPOINT_DELETE_ANY)
-    session.refresh(checkpoint)
+    checkpoint = lock(session, checkpoint)
     _refuse_needed(session, job, checkpoint)
     if dry_run:
         return
