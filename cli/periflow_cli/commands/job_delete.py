@@ -2,48 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from periflow_cli.group import Command, Invocation, json_option, yes_option
-
-if TYPE_CHECKING:
-    from periflow_cli.connection import Connection
-    from periflow_sdk.api.models import JobDetail
-
-
-@dataclass(frozen=True)
-class _Loss:
-    """A job, and what of it cannot be made again in a moment."""
-
-    job: JobDetail
-    checkpoint_count: int
-    checkpoint_bytes: int
-
-    @property
-    def title(self) -> str:
-        return f"{self.job.number} ({self.job.name})"
-
-    @property
-    def line(self) -> str:
-        from periflow_cli.moment import size_text
-
-        count = self.checkpoint_count
-        size = f" ({size_text(self.checkpoint_bytes)})" if self.checkpoint_bytes else ""
-        checkpoints = f"{count or 'no'} checkpoint{'' if count == 1 else 's'}{size}"
-        return f"Job {self.title}: {self.job.status}, {checkpoints}"
-
-    @property
-    def document(self) -> dict[str, Any]:
-        from periflow_sdk.api.models import Job
-
-        return {
-            **self.job.model_dump(mode="json", include=set(Job.model_fields)),
-            "checkpoint_count": self.checkpoint_count,
-            "checkpoint_bytes": self.checkpoint_bytes,
-        }
 
 
 @click.command("delete", cls=Command)
@@ -56,7 +17,7 @@ def delete_jobs(
     invocation: Invocation, /, jobs: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Delete jobs that have ended, with their logs, metrics and checkpoints."""
-    from periflow_cli.deletion import before_any
+    from periflow_cli.deletion import JobLoss, before_any
     from periflow_cli.jobs import find_job
 
     output = invocation.output
@@ -66,7 +27,7 @@ def delete_jobs(
     with before_any(len(found)):
         for job_id in found:
             client.delete_job(project, job_id, dry_run=True)
-    losses = [_loss(connection, each) for each in found.values()]
+    losses = [JobLoss.of(connection, each) for each in found.values()]
     for each in losses:
         (output.line if dry_run and not as_json else output.note)(each.line)
     if not dry_run:
@@ -81,9 +42,3 @@ def delete_jobs(
         output.json([each.document for each in losses])
     numbers = " ".join(str(each.job.number) for each in losses)
     output.hint(f"pf job delete {numbers}" if dry_run else "pf job list")
-
-
-def _loss(connection: Connection, job: JobDetail) -> _Loss:
-    checkpoints = connection.client.checkpoints(connection.project.id, job=job.id)
-    size = sum(each.size for each in checkpoints if each.status == "ready")
-    return _Loss(job, len(checkpoints), size)
