@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: temporary")
     parser.add_argument("--keep", type=Path, help="a folder that keeps the samples for next time")
-    parser.add_argument("--only", nargs="*", default=list(READERS), choices=READERS)
+    parser.add_argument("--only", nargs="+", action="extend", choices=READERS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
@@ -51,7 +51,9 @@ def main() -> None:
         with store(folder / "store") as url:
             for layout in sorted(data.iterdir()):
                 upload(url, layout)
-            found: dict[str, list[dict[str, float]]] = {name: [] for name in options.only}
+            found: dict[str, list[dict[str, float]]] = {
+                name: [] for name in options.only or READERS
+            }
             for _ in range(options.rounds):
                 for name, results in found.items():
                     if result := run(name, url, data):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from periflow_sdk import _control as word
 from periflow_sdk.agent.absence import absence
-from periflow_sdk.agent.checkpoints import Gathering, Ledger, Verdict
+from periflow_sdk.agent.gathering import Gathering
+from periflow_sdk.agent.ledger import Ledger, Verdict
 from periflow_sdk.agent.patience import SupersededError, for_ever
 from periflow_sdk.agent.progress import RankProgress
 from periflow_sdk.errors import PeriFlowError

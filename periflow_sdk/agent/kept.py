@@ -7,9 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
-from periflow_sdk.agent.checkpoints import Gathering, Ledger, is_id
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock
+from periflow_sdk.agent.gathering import Gathering, is_id
 from periflow_sdk.agent.journal import segments
+from periflow_sdk.agent.ledger import Ledger
 
 _STAGING = ".periflow"
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from periflow_sdk import _lease as line
 from periflow_sdk._staging import copy_bytes
-from periflow_sdk.agent.checkpoints import Part
+from periflow_sdk.agent.gathering import Part
 from periflow_sdk.agent.staged import opened_folders
 from periflow_sdk.errors import PeriFlowError
 

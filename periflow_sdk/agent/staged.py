@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
-from periflow_sdk.agent.checkpoints import Gathering, Part
+from periflow_sdk.agent.gathering import Gathering, Part
 from periflow_sdk.errors import CheckpointError, UnsafePathError
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from periflow_sdk.agent.checkpoints import Gathering, Ledger
 from periflow_sdk.agent.committed import note_committed
 from periflow_sdk.agent.folder import NodeFolder, read_json, write_json
+from periflow_sdk.agent.gathering import Gathering
 from periflow_sdk.agent.handover import Handover, Look
 from periflow_sdk.agent.journal import segments
 from periflow_sdk.agent.kept import (
@@ -21,19 +21,15 @@ from periflow_sdk.agent.kept import (
     remove_unkept,
 )
 from periflow_sdk.agent.leases import LeaseKeeper, recover
+from periflow_sdk.agent.ledger import Ledger
 from periflow_sdk.agent.memory import MemoryWriter
-from periflow_sdk.agent.patience import (
-    Backoff,
-    SupersededError,
-    check_superseded,
-    for_ever,
-    is_passing,
-)
+from periflow_sdk.agent.patience import SupersededError, for_ever
 from periflow_sdk.agent.priority import be_humble
 from periflow_sdk.agent.progress import RankProgress, read_progress
 from periflow_sdk.agent.rundir import retire_deserted
-from periflow_sdk.agent.staged import remove_staged, staged_files, written_sizes
-from periflow_sdk.errors import CheckpointError, PeriFlowError, UnsafePathError
+from periflow_sdk.agent.sending import Sender, is_final, refusing
+from periflow_sdk.agent.staged import remove_staged, written_sizes
+from periflow_sdk.errors import CheckpointError, PeriFlowError
 
 if TYPE_CHECKING:
     from periflow_sdk.api.client import ApiClient
@@ -43,8 +39,6 @@ _INTERVAL_SECONDS = 0.25
 _URGENT_SECONDS = 0.03
 _REPORT_SECONDS, _URGENT_REPORT_SECONDS = 0.5, 0.1
 _READ_BYTES = 4 * 1024 * 1024
-_TRIES = 4
-_STORE_TRIES = 30
 
 
 class Worker:
@@ -70,6 +64,7 @@ class Worker:
         self._sends_kept: bool = memory.get("sends_kept", False)
         self._memory: MemoryWriter | None = None
         self._leases: LeaseKeeper | None = None
+        self._sender = Sender(folder, self._api, is_urgent=is_urgent)
 
     def run(self) -> None:
         """Work until the training has ended and every checkpoint is settled.
@@ -94,7 +89,7 @@ class Worker:
             self._handed_over(attempt).deliver(kept)
             return
         for gathering in kept:
-            self._settle(gathering, self._upload)
+            self._settle(gathering, self._sender.send)
 
     def _prepare(self) -> None:
         """Load now, while the ranks still come to their step, what an upload needs."""
@@ -144,7 +139,7 @@ class Worker:
             and self._ledger.verdict(gathering, progress, ended=True, ended_well=False) == "whole"
         ]
         for gathering in [*self._ledger.kept, *whole]:
-            self._settle(gathering, self._upload)
+            self._settle(gathering, self._sender.send)
         self._leave_behind(run_dir)
 
     def _settle_rest_of_gang(
@@ -189,10 +184,10 @@ class Worker:
         for gathering in list(self._ledger.gatherings):
             verdict = self._ledger.verdict(gathering, progress, ended=ended, ended_well=ended_well)
             if verdict == "whole" and not self._is_pending(gathering, states):
-                self._settle(gathering, self._upload)
+                self._settle(gathering, self._sender.send)
             elif verdict == "torn":
                 why = self._ledger.why_torn(gathering, progress, ended=ended, ended_well=ended_well)
-                self._settle(gathering, _refusing(why))
+                self._settle(gathering, refusing(why))
         return ended
 
     def _ended_well(self) -> bool:
@@ -205,11 +200,11 @@ class Worker:
 
     def _hand_in(self, gathering: Gathering, why_torn: str) -> None:
         """Upload what this node has of a checkpoint, or note why it cannot."""
-        upload = _refusing(why_torn) if why_torn else self._upload
+        send = refusing(why_torn) if why_torn else self._sender.send
         try:
             if trouble := self._measure(gathering):
                 raise trouble
-            gathering.snapshot_id = self._stubborn(lambda: upload(gathering))
+            gathering.snapshot_id = send(gathering)
         except (PeriFlowError, OSError) as error:
             if isinstance(error, SupersededError):
                 raise
@@ -259,7 +254,7 @@ class Worker:
         if self._offsets != before:
             self._save()
 
-    def _settle(self, gathering: Gathering, upload: Callable[[Gathering], str]) -> None:
+    def _settle(self, gathering: Gathering, send: Callable[[Gathering], str]) -> None:
         """Announce a checkpoint, then commit it or say why it failed."""
         from periflow_sdk.api.models import CheckpointCommit, CheckpointStart
 
@@ -282,7 +277,7 @@ class Worker:
             try:
                 if trouble is not None:
                     raise trouble
-                commit = CheckpointCommit(snapshot_id=self._stubborn(lambda: upload(gathering)))
+                commit = CheckpointCommit(snapshot_id=send(gathering))
             except (PeriFlowError, OSError) as error:
                 if isinstance(error, SupersededError):
                     raise
@@ -306,7 +301,7 @@ class Worker:
     def _failure(self, gathering: Gathering, error: PeriFlowError | OSError) -> str:
         """Why a checkpoint is not there, and where its files are if it can be sent later."""
         reason = str(error).rstrip(".")[:500]
-        if _is_final(error):
+        if is_final(error):
             return reason
         self._ledger.keep(gathering)
         return f"{reason}; kept in {place_of(self._folder, gathering)}"
@@ -332,36 +327,6 @@ class Worker:
             return CheckpointError(f"A file could not be copied: {error}.")
         return None
 
-    def _upload(self, gathering: Gathering) -> str:
-        from periflow_sdk.snapshots import upload_files
-        from periflow_sdk.snapshots.transfer import Tuning
-
-        project = (read_json(self._folder / "assignment.json") or {})["project_id"]
-        # `_stubborn` is patient already, and looks in between whether the attempt still counts.
-        is_gentle = not self._is_urgent and not self._has_ended()
-        tuning = Tuning(is_gentle=is_gentle, server_attempts=1)
-        with staged_files(self._folder.checkpoint, gathering) as files:
-            return upload_files(self._api(), project, files, tuning=tuning).id
-
-    def _has_ended(self) -> bool:
-        return (read_json(self._folder / "state.json") or {}).get("phase") == "finishing"
-
-    def _stubborn(self, upload: Callable[[], str]) -> str:
-        """Try for ever while the control plane is away, else a number of times."""
-        backoff = Backoff()
-        tries = 0
-        while True:
-            try:
-                return upload()
-            except (PeriFlowError, OSError) as error:
-                if isinstance(error, PeriFlowError):
-                    check_superseded(error)
-                tries += 0 if is_passing(error) else 1
-                if _is_final(error) or tries >= _patience(error):
-                    raise
-                _log.warning("%s; uploading again", error)
-            backoff.pause()
-
     def _api(self) -> ApiClient:
         if self._client is None:
             self._client = self._connect()
@@ -375,22 +340,6 @@ class Worker:
             "sends_kept": self._sends_kept,
         }
         write_json(self._folder / "worker.json", document)
-
-
-def _refusing(why: str) -> Callable[[Gathering], str]:
-    def refuse(_: Gathering) -> str:
-        raise CheckpointError(f"{why[0].upper()}{why[1:]}.")
-
-    return refuse
-
-
-def _is_final(error: Exception) -> bool:
-    return isinstance(error, (CheckpointError, UnsafePathError))
-
-
-def _patience(error: Exception) -> int:
-    """How often an upload is tried: a store may be away for a while, a disk is not."""
-    return _STORE_TRIES if getattr(error, "code", "") == "transfer_failed" else _TRIES
 
 
 def run_worker(

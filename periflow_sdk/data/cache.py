@@ -63,7 +63,10 @@ class Cache:
 
     def find(self, key: str, name: str) -> Path | None:
         """The unit if it is there, pinned for this process and marked as just used."""
-        path = self._unit(key) / name
+        place = f"{self.folder}/units/{key[:2]}/{key}/{name}"
+        if not os.path.exists(place):  # noqa: PTH110 - many are asked for that are not there
+            return None
+        path = Path(place)
         if not _pins.hold(path):
             return None
         with suppress(OSError):

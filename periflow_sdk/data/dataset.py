@@ -99,6 +99,17 @@ class Dataset:
         """
         return self._source.read([self._file(path) for path in paths])
 
+    def expect(self, paths: Sequence[str]) -> None:
+        """Say what is probably read next, by one `read`; does not wait for it.
+
+        Args:
+            paths: As in ``files``.
+
+        Raises:
+            NotFoundError: the dataset lacks one of them.
+        """
+        self._source.expect([self._file(path) for path in paths])
+
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """The bytes of a file from ``start`` to before ``end``; fewer at its end.
 

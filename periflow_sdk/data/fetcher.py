@@ -7,6 +7,7 @@ it, and data loaders fork. So no script uses it: each process that reads starts 
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -31,6 +32,8 @@ from periflow_sdk.errors import MissingExtraError, PeriFlowError
 _EXTRAS = {"s3": ("s3", "obstore"), "azure-blob": ("azure", "obstore"), "gcs": ("gcs", "gcsfs")}
 # Not by -m: the module would be there twice, and its errors two of a name.
 _HELPER = "from periflow_sdk.data.fetchprocess import main; main()"
+_GROUP_FILES, _GROUP_BYTES = 64, 4 * 1024 * 1024
+_PIPE_BYTES = 1024 * 1024
 _running: WeakSet[_Helper] = WeakSet()
 
 
@@ -80,6 +83,14 @@ class Fetcher:
             {"op": "read", "path": file.path, "etag": file.etag, "start": start, "end": end}
         )
 
+    def read_many(self, files: Sequence[DataFile]) -> Iterator[bytes]:
+        """The whole of each, in their order; they are under way when this returns."""
+        asked = [
+            (group, self._ask({"op": "many", "files": [[f.path, f.etag, f.size] for f in group]}))
+            for group in _groups(files)
+        ]
+        return (content for group, answer in asked for content in _cut(answer.result(), group))
+
     def store(
         self, file: DataFile, start: int, end: int, target: Path, final: Path | None = None
     ) -> Future[bytes]:
@@ -108,6 +119,27 @@ class Fetcher:
         return helper.ask(request)
 
 
+def _groups(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """What is asked for in one request: a message an object would cost more than the object."""
+    group: list[DataFile] = []
+    size = 0
+    for file in files:
+        if group and (len(group) >= _GROUP_FILES or size + file.size > _GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(file)
+        size += file.size
+    if group:
+        yield group
+
+
+def _cut(content: bytes, files: Iterable[DataFile]) -> Iterator[bytes]:
+    start = 0
+    for file in files:
+        yield content[start : start + file.size]
+        start += file.size
+
+
 class _Helper:
     """The helper of this process; it ends when nobody holds this object any more.
 
@@ -117,6 +149,8 @@ class _Helper:
     def __init__(self, greeting: Mapping[str, Any]) -> None:
         requests, self._requests = os.pipe()
         own, answers = os.pipe()
+        with suppress(OSError, AttributeError):  # more than this user may have, or not on Linux
+            fcntl.fcntl(own, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._close = finalize(self, os.close, self._requests)
         self._close.atexit = False
         try:
@@ -234,7 +268,7 @@ class _Stream:
 
     def line(self) -> bytes:
         while b"\n" not in self._rest:
-            piece = os.read(self._descriptor, 65536)
+            piece = os.read(self._descriptor, _PIPE_BYTES)
             if not piece:
                 return b""
             self._rest += piece
@@ -249,7 +283,7 @@ class _Stream:
         missing = size - len(self._rest)
         self._rest = b""
         while missing > 0:
-            piece = os.read(self._descriptor, min(missing, 1024 * 1024))
+            piece = os.read(self._descriptor, min(missing, _PIPE_BYTES))
             if not piece:
                 return None
             pieces.append(piece)

@@ -5,6 +5,7 @@ Its first line of input is ``{"link": ..., "secret": ...}``. Each further one is
 
     list                                        a JSON list of [path, size, etag]
     read   path etag start end                  the bytes
+    many   files: lists of path, etag, size     all bytes of each, one behind the other
     store  path etag start end target final     nothing; they are written at ``start`` of the file
                                                 ``target``, which is renamed to ``final``, if any
 """
@@ -42,7 +43,15 @@ class Bucket(Protocol):
 
 
 class ChangedError(Exception):
-    """The object is not what was listed."""
+    """The object is not what was listed.
+
+    Args:
+        path: Of the object.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
 
 class Helper:
@@ -69,8 +78,8 @@ class Helper:
         header: dict[str, Any] = {"id": request["id"]}
         try:
             content = await getattr(self, f"_{request['op']}")(request)
-        except ChangedError:
-            header["error"] = changed(request["path"])
+        except ChangedError as error:
+            header["error"] = changed(error.path)
         except OSError as error:
             header["error"] = _disk(error, request)
         except Exception as error:
@@ -84,13 +93,20 @@ class Helper:
         return json.dumps(await self._bucket.list()).encode()
 
     async def _read(self, request: dict[str, Any]) -> Any:
-        start, end = request["start"], request["end"]
+        return await self._bytes(request["path"], request["etag"], request["start"], request["end"])
+
+    async def _many(self, request: dict[str, Any]) -> bytes:
+        files = request["files"]
+        reads = (self._bytes(path, etag, 0, size) for path, etag, size in files)
+        return b"".join(await asyncio.gather(*reads))
+
+    async def _bytes(self, path: str, etag: str | None, start: int, end: int) -> Any:
         if start >= end:
             return b""
         async with self._large if end - start > _LARGE_BYTES else self._small:
-            content = await self._bucket.read(request["path"], request["etag"], start, end)
+            content = await self._bucket.read(path, etag, start, end)
         if len(content) != end - start:
-            raise ChangedError
+            raise ChangedError(path)
         return content
 
     async def _store(self, request: dict[str, Any]) -> bytes:

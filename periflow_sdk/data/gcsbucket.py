@@ -57,7 +57,7 @@ class GcsBucket:
                 "GET", url, headers={"Range": f"bytes={start}-{end - 1}"}
             )
         except FileNotFoundError as error:
-            raise ChangedError from error
+            raise ChangedError(path) from error
         names = {name.lower() for name in headers}
         return content if "content-range" in names else content[start:end]
 

@@ -7,17 +7,19 @@ import os
 import posixpath
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from blake3 import blake3
 
 from periflow_sdk.data.bundle import OBJECT_BYTES, Bundles
 from periflow_sdk.data.cache import Cache
 from periflow_sdk.data.partial import PartialFile
+from periflow_sdk.data.process import PerProcess
 from periflow_sdk.data.source import DataFile, read_slices
 from periflow_sdk.errors import PeriFlowError
 from periflow_sdk.snapshots.path import is_safe_path
@@ -26,6 +28,7 @@ _PART_BYTES = 16 * 1024 * 1024
 _TREE, _FILES, _LISTING = "data", "files.json", ".files.json"
 _FRESH = ".new"
 _IN_FLIGHT = 128
+_EXPECTED, _EXPECTED_BYTES = 4, 16 * 1024 * 1024
 
 
 class Bucket(Protocol):
@@ -40,10 +43,21 @@ class Bucket(Protocol):
     def read(self, file: DataFile, start: int, end: int) -> Future[bytes]:
         """Bytes of one."""
 
+    def read_many(self, files: Sequence[DataFile]) -> Iterator[bytes]:
+        """The whole of each, in their order; they are under way when this returns."""
+
     def store(
         self, file: DataFile, start: int, end: int, target: Path, final: Path | None = None
     ) -> Future[bytes]:
         """The same, written at their place in a file; then it is renamed to ``final``, if given."""
+
+
+class _Reading(NamedTuple):
+    """Objects that are read: what was here, what was not, and the content of that as it comes."""
+
+    there: Sequence[bytes | None]
+    absent: Sequence[DataFile]
+    coming: Iterator[bytes]
 
 
 class LinkedSource:
@@ -77,6 +91,8 @@ class LinkedSource:
         self._files: Sequence[DataFile] | None = None
         self._folder: Path | None = None
         self._has_looked = False
+        self._expected = PerProcess[dict[tuple[str, ...], _Reading]](dict)
+        self._is_warm = False
 
     def files(self) -> Sequence[DataFile]:
         if self._files is None:
@@ -101,12 +117,31 @@ class LinkedSource:
         )
 
     def read(self, files: Sequence[DataFile]) -> list[bytes]:
+        reading = self._expected().pop(_paths(files), None)
+        if reading is not None:
+            with suppress(PeriFlowError):  # what was expected long ago is asked for again
+                return self._finished(reading)
+        return self._finished(self._begun(files))
+
+    def expect(self, files: Sequence[DataFile]) -> None:
+        expected = self._expected()
+        if not self._is_warm and sum(file.size for file in files) <= _EXPECTED_BYTES:
+            while len(expected) >= _EXPECTED:  # others were read after all
+                expected.pop(next(iter(expected)), None)
+            with suppress(PeriFlowError):  # whoever reads them will hear of it
+                expected[_paths(files)] = self._begun(files)
+
+    def _begun(self, files: Sequence[DataFile]) -> _Reading:
         there = [self._content(file) for file in files]
         absent = [file for file, content in zip(files, there, strict=True) if content is None]
         self._bucket.announce(absent)
-        asked = [self._bucket.read(file, 0, file.size) for file in absent]
-        read = [answer.result() for answer in asked]
+        return _Reading(there, absent, self._bucket.read_many(absent))
+
+    def _finished(self, reading: _Reading) -> list[bytes]:
+        there, absent, coming = reading
+        read = [*coming]
         self._bundles.keep(absent, read)
+        self._is_warm = not absent
         come = iter(read)
         return [next(come) if content is None else content for content in there]
 
@@ -263,6 +298,10 @@ class _Tree:
             under_way.append(self._bucket.store(file, 0, file.size, fresh, final))
         for answer in under_way:
             answer.result()
+
+
+def _paths(files: Sequence[DataFile]) -> tuple[str, ...]:
+    return tuple(file.path for file in files)
 
 
 def _fresh(folder: Path, number: int) -> Path:

@@ -87,6 +87,9 @@ class ManagedSource:
         spans = [(self._entries[file.path], 0, file.size) for file in files]
         return self._read_spans(spans)
 
+    def expect(self, files: Sequence[DataFile]) -> None:
+        """A chunk that is read has its neighbours with it."""
+
     def read_range(self, file: DataFile, start: int, end: int) -> bytes:
         entry = self._entries[file.path]
         whole = self._in_folder(file)

@@ -52,6 +52,10 @@ class Source(Protocol):
         """The whole content of each."""
         ...
 
+    def expect(self, files: Sequence[DataFile]) -> None:
+        """These are read next, probably and together; does not wait for them."""
+        ...
+
     def read_range(self, file: DataFile, start: int, end: int) -> bytes:
         """The bytes from ``start`` to before ``end``, both inside the file."""
         ...
@@ -97,6 +101,9 @@ class FolderSource:
 
     def read(self, files: Sequence[DataFile]) -> list[bytes]:
         return [(self._original / file.path).read_bytes() for file in files]
+
+    def expect(self, files: Sequence[DataFile]) -> None:
+        """They are here."""
 
     def read_range(self, file: DataFile, start: int, end: int) -> bytes:
         return read_slices(self._original / file.path, [(start, end - start)])[0]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from periflow_sdk import _control
-from periflow_sdk.agent.checkpoints import Ledger
+from periflow_sdk.agent.ledger import Ledger
 from periflow_sdk.agent.progress import RankProgress
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from periflow_sdk import _control as word
-from periflow_sdk.agent.checkpoints import EVERY_STEP, Ledger
+from periflow_sdk.agent.ledger import EVERY_STEP, Ledger
 from periflow_sdk.agent.progress import RankProgress
 
 

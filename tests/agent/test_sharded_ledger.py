@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from periflow_sdk.agent.checkpoints import Ledger
+from periflow_sdk.agent.ledger import Ledger
 from periflow_sdk.agent.progress import RankProgress
 
 FOLDER = "sharded"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 
+from periflow_sdk.data import Dataset, stream
 from periflow_sdk.data.bundle import Bundles
 from periflow_sdk.data.cache import Cache
 from periflow_sdk.data.linked import LinkedSource
@@ -36,6 +37,9 @@ class Objects:
         answer: Future[bytes] = Future()
         answer.set_result(self.contents[file.path][start:end])
         return answer
+
+    def read_many(self, files: Sequence[DataFile]) -> Iterator[bytes]:
+        return iter([self.read(file, 0, file.size).result() for file in files])
 
     def store(self, *_: object) -> Future[bytes]:
         raise NotImplementedError
@@ -70,6 +74,35 @@ def test_second_epoch_asks_the_bucket_for_nothing(bucket: Objects, tmp_path: Pat
     assert not bucket.asked
     files = [path for path in (tmp_path / "units").rglob("objects") if path.is_file()]
     assert 1 < len(files) < 30
+
+
+def test_the_next_batch_of_a_worker_is_asked_for_before_it_is_read(
+    bucket: Objects, tmp_path: Path
+) -> None:
+    samples = stream(Dataset("objects", opened(bucket, tmp_path)))
+    paths = sorted(bucket.contents)
+    for number, start in enumerate(range(0, 1280, 128), 1):  # every other batch of 64
+        read = samples.__getitems__(range(start, start + 64))
+        assert [each["bin"] for each in read] == [
+            bucket.contents[path] for path in paths[start : start + 64]
+        ]
+        ahead = 1 if number >= 3 else 0  # when the step between batches is known
+        assert len(bucket.asked) == 64 * (number + ahead)
+    assert len(set(bucket.asked)) == len(bucket.asked)
+    bucket.asked.clear()
+    for start in range(0, 1280, 128):
+        samples.__getitems__(range(start, start + 64))
+    assert not bucket.asked
+
+
+def test_an_order_that_cannot_be_guessed_has_nothing_read_in_vain(
+    bucket: Objects, tmp_path: Path
+) -> None:
+    samples = stream(Dataset("objects", opened(bucket, tmp_path)))
+    numbers = random.Random(3).sample(range(len(samples)), 1280)
+    for start in range(0, 1280, 64):
+        samples.__getitems__(numbers[start : start + 64])
+    assert len(bucket.asked) == 1280
 
 
 def test_what_changes_leaves_most_of_the_rest_in_the_cache(bucket: Objects, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -27,6 +28,7 @@ from periflow_sdk.data.fetcher import Fetcher
 from periflow_sdk.data.link import address, identity
 from periflow_sdk.data.linked import LinkedSource
 from periflow_sdk.data.source import DataFile
+from periflow_sdk.data.storebucket import StoreBucket
 
 S3_SECRETS = {
     "aws_access_key_id": S3_KEY,
@@ -106,6 +108,22 @@ def test_objects_of_each_cloud_are_read_in_every_way(place: Any, tmp_path: Path)
     assert {path: file.read_bytes() for path, file in there.items()} == EXPECTED
     again = opened(*place, tmp_path)
     assert again.path == root and again.fetch("empty") == root / "empty"
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_small_objects_come_the_quick_way(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the other client was asked")
+
+    async def read_all() -> dict[str, bytes]:
+        bucket = StoreBucket(place[0].model_dump(mode="json"), place[1])
+        found = [row for row in await bucket.list() if 0 < row[1] < 1_000_000]
+        return {path: bytes(await bucket.read(path, etag, 0, n)) for path, n, etag in found}
+
+    monkeypatch.setattr(obstore, "get_async", refuse)
+    assert asyncio.run(read_all()) == {
+        path: data for path, data in EXPECTED.items() if 0 < len(data) < 1_000_000
+    }
 
 
 def test_others_read_it_by_its_address(s3_url: str, bucket: str, tmp_path: Path) -> None:

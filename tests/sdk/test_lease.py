@@ -16,8 +16,8 @@ from waiting import wait_until
 import periflow_sdk as pf
 from periflow_sdk import _lease, _staging
 from periflow_sdk.agent import leases
-from periflow_sdk.agent.checkpoints import Ledger
 from periflow_sdk.agent.leases import LeaseKeeper, recover
+from periflow_sdk.agent.ledger import Ledger
 
 if TYPE_CHECKING:
     from conftest import Run

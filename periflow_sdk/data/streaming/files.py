@@ -45,6 +45,10 @@ class FilesLayout:
         """Nothing is fetched before its sample is read."""
         return self
 
+    def expect(self, numbers: Sequence[int]) -> None:
+        """These samples are probably read next, together."""
+        self._dataset.expect([self._paths[number] for number in numbers])
+
     def read(self, numbers: Sequence[int]) -> list[Any]:
         """``{"__key__": path without ending, ending: bytes}`` for each."""
         paths = [self._paths[number] for number in numbers]

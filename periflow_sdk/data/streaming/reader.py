@@ -9,6 +9,7 @@ from typing import Any
 
 from periflow_sdk.data.dataset import Dataset
 from periflow_sdk.data.streaming.ahead import Ahead
+from periflow_sdk.data.streaming.files import FilesLayout
 from periflow_sdk.data.streaming.layout import Layout, OpenBlock
 from periflow_sdk.data.streaming.order import Block, Order, Window
 from periflow_sdk.errors import IntegrityError
@@ -34,9 +35,12 @@ class Reader:
         self._open: OrderedDict[int, OpenBlock] = OrderedDict()
         self._order: Order | None = None
         self._window: Window | None = None
+        self._last: Sequence[int] = ()
+        self._guess: Sequence[int] = ()
 
     def read(self, epoch: int, places: Sequence[int]) -> list[Any]:
         """Samples by their places in the order of an epoch."""
+        self._look_ahead(epoch, places)
         samples: list[Any] = [None] * len(places)
         for first, window, inside in self._runs(epoch, places):
             for number, (which, of_block) in window.locate(inside).items():
@@ -44,6 +48,22 @@ class Reader:
                 for n, sample in zip(which, found, strict=True):
                     samples[first + n] = sample
         return samples
+
+    def _look_ahead(self, epoch: int, places: Sequence[int]) -> None:
+        """Where samples are files of their own: have those asked for that come next.
+
+        A DataLoader's worker gets every n-th batch. Only if the last guess was right is the next
+        one worth anything.
+        """
+        if not isinstance(self._layout, FilesLayout):
+            return
+        last, guess = self._last, self._guess
+        self._last = places
+        self._guess = [place + places[0] - last[0] for place in places] if last else []
+        order = self._order_of(epoch)
+        if guess == places and places[0] < self._guess[0] and self._guess[-1] < len(order):
+            [(_, numbers)] = order.window(places[0]).locate(self._guess).values()
+            self._layout.expect(numbers)
 
     def _runs(self, epoch: int, places: Sequence[int]) -> Iterator[tuple[int, Window, list[int]]]:
         """The places cut where the window changes: number of the first one, window, places."""
