@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from people import join_organization, join_project
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from waiting import wait_until
 
 from periflow_sdk.api import models as m
@@ -29,6 +29,7 @@ from periflow_server.db.organization import Organization
 from periflow_server.db.part import CheckpointPart
 from periflow_server.db.project import Project
 from periflow_server.db.schema import import_tables
+from periflow_server.embedded import load_site
 from periflow_server.services.token import issue_job_token
 
 if TYPE_CHECKING:
@@ -252,6 +253,31 @@ def test_removal_that_a_kill_cut_short_is_finished_later(
     wait_until(is_gone, 90, lambda: server.log()[-2000:])
     database.close()
     assert [path for path in files if path.exists()] == []
+
+
+@pytest.mark.postgresql
+def test_each_server_removes_the_folders_that_its_executor_made(pair: Any, chunks: Any) -> None:
+    owner = pair.clients[0]
+    import_tables()
+    database = Database(pair.servers[0].database_url)
+    snapshot = chunks.snapshot(owner)
+    shared, other = (add_job(database, owner, snapshot) for _ in range(2))
+    folders = [each.data_dir / "jobs" / shared for each in pair.servers]
+    with database.write() as session:
+        attempt = session.scalar(select(Attempt.id).where(Attempt.job_id == shared))
+        session.execute(delete(Node).where(Node.attempt_id == attempt))
+        for rank, (server, folder) in enumerate(zip(pair.servers, folders, strict=True)):
+            (folder / "1" / str(rank)).mkdir(parents=True)
+            site = load_site(server.data_dir)
+            session.add(Node(attempt_id=attempt, rank=rank, folder="x", site=site))
+    pair.clients[0].delete_job(owner.project, 1)
+    wait_until(lambda: not folders[0].exists(), 90)
+    assert folders[1].exists()
+    pair.clients[1].delete_job(owner.project, 2)
+    for job_id in (shared, other):
+        wait_until(lambda job_id=job_id: not rows_of(database, job_id=job_id), 90)
+    assert not folders[1].exists()
+    database.close()
 
 
 def test_project_with_a_job_that_runs_is_not_deleted(

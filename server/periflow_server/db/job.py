@@ -33,6 +33,7 @@ class Job(Base):
         UniqueConstraint("project_id", "run_id"),
         Index(None, "project_id", "name"),
         Index(None, "status", "created_at"),
+        Index(None, "deleted_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)

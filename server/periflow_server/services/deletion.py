@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from periflow_server.db import deletion as db
-from periflow_server.db.base import Database
+from periflow_server.db.base import Database, utcnow
 from periflow_server.executors.local import remove_nodes
 from periflow_server.storage.key import chunk_key, log_key, manifest_key
 from periflow_server.storage.store import Store
 
 
-def remove_deleted(database: Database, store: Store, jobs_dir: Path) -> None:
+def remove_deleted(database: Database, store: Store, jobs_dir: Path, site: str) -> None:
     """Remove what is left of deleted jobs, projects and organizations.
 
     Each job goes in a transaction of its own, so that others can write in between. What a crash
@@ -20,10 +20,11 @@ def remove_deleted(database: Database, store: Store, jobs_dir: Path) -> None:
 
     Args:
         jobs_dir: The folder of the node folders of this server.
+        site: The name by which nodes remember this server.
     """
     with database.read() as session:
         projects = db.deleted_projects(session)
-    while _remove_job(database, store, jobs_dir):
+    while _remove_job(database, store, jobs_dir, site):
         pass
     for project_id in projects:
         for key in (chunk_key(project_id, ""), manifest_key(project_id, "")):
@@ -34,9 +35,9 @@ def remove_deleted(database: Database, store: Store, jobs_dir: Path) -> None:
         db.remove_deleted_organizations(session)
 
 
-def _remove_job(database: Database, store: Store, jobs_dir: Path) -> bool:
+def _remove_job(database: Database, store: Store, jobs_dir: Path, site: str) -> bool:
     with database.write() as session:
-        removed = db.remove_job(session)
+        removed = db.remove_job(session, site, utcnow())
         if removed is None:
             return False
         job_id, attempts = removed

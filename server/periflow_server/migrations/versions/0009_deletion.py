@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     with op.batch_alter_table("jobs") as batch:
         batch.add_column(sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
+        batch.create_index(op.f("ix_jobs_deleted_at"), ["deleted_at"])
     with op.batch_alter_table("projects") as batch:
         batch.add_column(
             sa.Column("last_job_number", sa.Integer(), nullable=False, server_default="0")
@@ -28,4 +29,5 @@ def downgrade() -> None:
     with op.batch_alter_table("projects") as batch:
         batch.drop_column("last_job_number")
     with op.batch_alter_table("jobs") as batch:
+        batch.drop_index(op.f("ix_jobs_deleted_at"))
         batch.drop_column("deleted_at")
