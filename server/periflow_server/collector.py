@@ -7,6 +7,7 @@ import threading
 
 from periflow_server.db.base import Database
 from periflow_server.db.turn import take_turn
+from periflow_server.scheduler import site_of
 from periflow_server.services.collection import collect_chunks, collect_snapshots
 from periflow_server.services.deletion import remove_deleted
 from periflow_server.settings import Settings
@@ -29,6 +30,7 @@ class Collector:
         self._interval = settings.collect_seconds
         self._grace = settings.lease_seconds
         self._jobs_dir = settings.data_dir.absolute() / "jobs"
+        self._site = site_of(database, settings)
         self.wake = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
@@ -56,7 +58,7 @@ class Collector:
             if self._closing.is_set():
                 return
             try:
-                remove_deleted(self._database, self._store, self._jobs_dir)
+                remove_deleted(self._database, self._store, self._jobs_dir, self._site)
                 if not self._is_my_turn():
                     continue
                 snapshots = collect_snapshots(self._database, self._store, self._grace)

@@ -60,7 +60,11 @@ class Action(StrEnum):
     JOB_RUN = "job.run"
     JOB_STOP = "job.stop"
     JOB_STOP_ANY = "job.stop-any"
+    JOB_DELETE = "job.delete"
+    JOB_DELETE_ANY = "job.delete-any"
     CHECKPOINT_READ = "checkpoint.read"
+    CHECKPOINT_DELETE = "checkpoint.delete"
+    CHECKPOINT_DELETE_ANY = "checkpoint.delete-any"
     VM_READ = "vm.read"
     NOTIFICATION_READ = "notification.read"
     NOTIFICATION_MANAGE = "notification.manage"
@@ -124,6 +128,8 @@ _IN_PROJECTS = (
     Permission(Action.KEY_MANAGE, Role.GUEST, "make API keys of one's own, of one's role at most"),
     Permission(Action.JOB_RUN, Role.DEVELOPER, "run jobs"),
     Permission(Action.JOB_STOP, Role.DEVELOPER, "stop one's own jobs"),
+    Permission(Action.JOB_DELETE, Role.DEVELOPER, "delete one's own jobs"),
+    Permission(Action.CHECKPOINT_DELETE, Role.DEVELOPER, "delete checkpoints of one's own jobs"),
     Permission(Action.SNAPSHOT_WRITE, Role.DEVELOPER, "upload files", jobs=True),
     Permission(Action.DATASET_WRITE, Role.DEVELOPER, "create datasets"),
     Permission(Action.DATASET_CHANGE, Role.DEVELOPER, "change and delete one's own datasets"),
@@ -132,6 +138,10 @@ _IN_PROJECTS = (
         Action.CREDENTIAL_CHANGE, Role.DEVELOPER, "change and delete one's own credentials"
     ),
     Permission(Action.JOB_STOP_ANY, Role.MAINTAINER, "stop everybody's jobs"),
+    Permission(Action.JOB_DELETE_ANY, Role.MAINTAINER, "delete everybody's jobs"),
+    Permission(
+        Action.CHECKPOINT_DELETE_ANY, Role.MAINTAINER, "delete checkpoints of everybody's jobs"
+    ),
     Permission(
         Action.DATASET_CHANGE_ANY, Role.MAINTAINER, "change and delete everybody's datasets"
     ),

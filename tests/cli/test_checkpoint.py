@@ -29,13 +29,18 @@ def checkpoints(settled) -> list[dict[str, Any]]:
     folder = settled.folder / "saver"
     folder.mkdir()
     (folder / "train.py").write_text(TRAIN)
-    file = settled.write_job(
+    return save(settled)
+
+
+def save(shell) -> list[dict[str, Any]]:
+    """Run the job; its checkpoints, newest first."""
+    file = shell.write_job(
         "saver.yml",
         "python /workspace/saver/train.py",
         extra="checkpoint:\n  output_checkpoint_dir: /workspace/ckpt\n",
     )
-    settled.pf("job", "run", "-f", file, "-d", folder, "--wait")
-    found = settled.json("checkpoint", "list", "--job", "latest")
+    shell.pf("job", "run", "-f", file, "-d", shell.folder / "saver", "--wait")
+    found = shell.json("checkpoint", "list", "--job", "latest")
     assert isinstance(found, list)
     return found
 
@@ -107,3 +112,26 @@ def test_ambiguous_prefix_is_a_conflict(settled, checkpoints) -> None:
     common = ids[0][: next(i for i in range(32) if ids[0][i] != ids[1][i])]
     if common:
         assert settled.run("checkpoint", "view", common).returncode == 5
+
+
+def test_delete_takes_checkpoints_and_then_the_job_with_the_rest(settled, checkpoints) -> None:
+    new, old = save(settled)
+    asked = settled.run("checkpoint", "delete", old["id"])
+    assert asked.returncode == 2 and "--yes" in asked.stderr
+    line = f"{old['id']}: job {old['job']}, step 1, 2.0 MB"
+    assert line in asked.stderr
+    assert settled.pf("checkpoint", "delete", old["id"][:12], "--dry-run").splitlines() == [line]
+    terminal = settled.on_terminal("checkpoint", "delete", old["id"])
+    terminal.expect("Delete checkpoint .*:")
+    terminal.sendline("y")
+    terminal.expect(f"Deleted checkpoint {old['id']}")
+    terminal.wait()
+    again = settled.run("checkpoint", "delete", old["id"], "-y")
+    assert again.returncode == 3 and "`pf checkpoint list` lists them all" in again.stderr
+    job = settled.json("job", "view", old["job"])
+    assert [each["id"] for each in job["checkpoints"]] == [new["id"]]
+    shown = settled.run("job", "delete", old["job"], "-y")
+    assert f"Job {old['job']} ({job['name']}): success, 1 checkpoint (2.0 MB)" in shown.stderr
+    assert settled.run("checkpoint", "download", new["id"]).returncode == 3
+    # The newest that is left.
+    assert settled.json("checkpoint", "view", "latest")["id"] == checkpoints[0]["id"]

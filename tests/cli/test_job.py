@@ -308,6 +308,33 @@ def test_stop_asks_and_ends_the_job(settled) -> None:
     assert again.returncode == 5 and "has ended already: stopped" in again.stderr
 
 
+def test_delete_shows_what_goes_asks_and_takes_several(settled) -> None:
+    ended, running = settled.run_job("true", "-n", "short"), settled.run_job("sleep 1000")
+    settled.wait_for_job(ended)
+    refused = settled.run("job", "delete", ended, running, "-y")
+    assert refused.returncode == 5
+    assert "is deleted only when it has ended. None was deleted." in refused.stderr
+    assert f"Hint: Stop it first: `pf job stop {running}`." in refused.stderr
+    settled.pf("job", "stop", running, "--now", "-y")
+    settled.wait_for_job(running)
+    asked = settled.run("job", "delete", "short")
+    assert asked.returncode == 2 and "--yes" in asked.stderr
+    shown = settled.pf("job", "delete", "short", running, "--dry-run").splitlines()
+    assert shown[0] == f"Job {ended} (short): success, no checkpoints"
+    assert shown[1].startswith(f"Job {running} (") and "): stopped," in shown[1]
+    assert settled.json("job", "view", "short")["number"] == ended
+    gone = settled.json("job", "delete", "short", ended, running, "-f")
+    assert [(each["number"], each["checkpoint_count"]) for each in gone] == [
+        (ended, 0),
+        (running, 0),
+    ]
+    for words in (("view",), ("log",), ("metrics", "list"), ("delete", "-y")):
+        missing = settled.run("job", *words, ended)
+        assert missing.returncode == 3 and "`pf job list` lists them all" in missing.stderr
+    assert {each["number"] for each in settled.json("job", "list")}.isdisjoint({ended, running})
+    assert settled.run_job("true") > running
+
+
 def test_followed_log_goes_on_after_the_server_was_killed(settled) -> None:
     gate = settled.folder / "gate"
     wait = f"while [ ! -e {gate} ]; do sleep 0.1; done"

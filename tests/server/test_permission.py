@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from people import join_organization, join_project
 
 from periflow_sdk.api import models as m
+from periflow_sdk.api.client import ApiClient
 from periflow_sdk.errors import ForbiddenError
 from periflow_server.app import routers
 from periflow_server.db.base import Database
@@ -212,7 +213,10 @@ def test_table_gives_each_role_what_people_were_promised() -> None:
     # A key of a guest's can do no more than he.
     assert may(Role.GUEST) == GUEST | {"key.manage"}
     assert {"job.run", "snapshot.write", "dataset.write"} <= may(Role.DEVELOPER)
-    for anyones in ("job.stop-any", "dataset.change-any", "credential.change-any"):
+    for anyones in (
+        *("job.stop-any", "job.delete-any", "checkpoint.delete-any"),
+        *("dataset.change-any", "credential.change-any"),
+    ):
         assert anyones not in may(Role.DEVELOPER)
         assert anyones in may(Role.MAINTAINER)
     assert may(Role.ADMIN) - may(Role.MAINTAINER) == {"member.manage", "key.manage-any"}
@@ -268,7 +272,7 @@ def test_datasets_of_others_are_for_maintainers_to_delete(
 
 
 @pytest.mark.parametrize(("role", "allowed"), [("developer", False), ("maintainer", True)])
-def test_jobs_of_others_are_for_maintainers_to_stop(
+def test_jobs_of_others_are_for_maintainers_to_stop_and_to_delete(
     server: ServerProcess, role: str, allowed: bool
 ) -> None:
     owner = server.client()
@@ -276,16 +280,29 @@ def test_jobs_of_others_are_for_maintainers_to_stop(
     body = m.AttachedJobCreate(
         run_id=uuid4().hex, name="run", command="python train.py", hostname="here"
     )
-    job = owner.attach_job(owner.project, body).job
+    attached = owner.attach_job(owner.project, body)
+    job = str(attached.job.number)
+    with ApiClient(server.url, attached.token) as agent:
+        upload = m.CheckpointStart(upload_id="one", step=5, save_type="NORMAL", size=10)
+        checkpoint = agent.start_checkpoint(upload).id
+        if allowed:
+            assert other.stop_job(owner.project, job).status == "stopping"
+        agent.finish_attempt(m.AgentFinish(outcome="exited", exit_code=0))
     if allowed:
-        assert other.stop_job(owner.project, str(job.number)).status == "stopping"
+        other.delete_checkpoint(owner.project, checkpoint)
+        other.delete_job(owner.project, job)
         return
-    with pytest.raises(ForbiddenError) as caught:
-        other.stop_job(owner.project, str(job.number))
-    assert caught.value.code == "not_yours"
-    with pytest.raises(ForbiddenError) as caught:
-        other.preempt_job(owner.project, str(job.number))
-    assert caught.value.code == "not_yours"
+    for call, thing in (
+        (other.stop_job, job),
+        (other.preempt_job, job),
+        (other.delete_job, job),
+        (other.delete_checkpoint, checkpoint),
+    ):
+        with pytest.raises(ForbiddenError) as caught:
+            call(owner.project, thing)
+        assert caught.value.code == "not_yours"
+    owner.delete_checkpoint(owner.project, checkpoint)
+    owner.delete_job(owner.project, job)
 
 
 def test_member_without_a_project_uses_the_organization(server: ServerProcess) -> None:

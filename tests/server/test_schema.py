@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, MetaData, Table, inspect, text
 
 from periflow_sdk.errors import UsageError
 from periflow_server.db.base import Database
+from periflow_server.db.job import next_number
 from periflow_server.db.schema import current_revision, import_tables, migrate, prepare_schema
 from periflow_server.migrations import HEAD, REVISIONS
 
@@ -82,6 +84,37 @@ def test_every_migration_can_be_taken_back(empty: Database) -> None:
         config.attributes["connection"] = connection
         command.downgrade(config, "base")
     assert inspect(empty.engine).get_table_names() == ["alembic_version"]
+
+
+def test_jobs_of_a_migrated_database_are_numbered_on(empty: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", "periflow_server:migrations")
+    with empty.migration() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+    with empty.engine.begin() as connection:
+        # All that is needed of what these refer to.
+        _insert(connection, "users", id="ada")
+        _insert(connection, "organizations", id="org")
+        for project, numbers in (("busy", (1, 7, 3)), ("idle", ())):
+            _insert(connection, "projects", id=project, organization_id="org", name=project)
+            for number in numbers:
+                fields = {"id": f"job{number}", "project_id": project, "created_by": "ada"}
+                _insert(connection, "jobs", **fields, number=number)
+    migrate(empty)
+    with empty.write() as session:
+        assert [next_number(session, project) for project in ("busy", "idle")] == [8, 1]
+
+
+def _insert(connection: Connection, noun: str, **fields: object) -> None:
+    """Add a row; columns that need a value and are given none get one of their type."""
+    table = Table(noun, MetaData(), autoload_with=connection)
+    others: dict[type, object] = {object: [], datetime: datetime.now(UTC)}
+    for column in table.columns:
+        if not column.nullable and column.server_default is None:
+            kind = column.type.python_type
+            fields.setdefault(column.name, others[kind] if kind in others else kind())
+    connection.execute(table.insert().values(fields))
 
 
 def test_server_starts_on_a_database_that_migrations_made(

@@ -1,4 +1,4 @@
-"""`pf checkpoint list|view|download`."""
+"""`pf checkpoint list|view|download|delete`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from periflow_cli.group import Group, Invocation, json_option, limit_option
+from periflow_cli.group import Group, Invocation, json_option, limit_option, yes_option
 
 if TYPE_CHECKING:
     from periflow_cli.output import Output
@@ -135,6 +135,50 @@ def download_checkpoint(
             f"{size_text(manifest.size)} {bar.summary()}."
         )
     output.hint(f"ls {shlex.quote(str(target))}")
+
+
+@group.command("delete")
+@click.argument("checkpoints", nargs=-1, required=True, metavar="CHECKPOINT...")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@json_option
+@click.pass_obj
+def delete_checkpoints(
+    invocation: Invocation, /, checkpoints: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Delete checkpoints that no unfinished job needs; their jobs stay."""
+    from periflow_cli.checkpoints import find_checkpoint
+    from periflow_cli.deletion import before_any
+
+    output = invocation.output
+    connection = invocation.connect()
+    client, project = connection.client, connection.project.id
+    named = [find_checkpoint(connection, reference) for reference in checkpoints]
+    found = list({each.id: each for each in named}.values())
+    with before_any(len(found)):
+        for each in found:
+            client.delete_checkpoint(project, each.id, dry_run=True)
+    for each in found:
+        (output.line if dry_run and not as_json else output.note)(_loss(each))
+    if not dry_run:
+        what = f"{len(found)} checkpoints" if len(found) > 1 else f"checkpoint {found[0].id}"
+        output.confirm(f"Delete {what}?", yes=yes)
+    for each in found if not dry_run else ():
+        client.delete_checkpoint(project, each.id)
+        if not as_json:
+            output.line(f"Deleted checkpoint {each.id}.")
+    if as_json:
+        output.json(found)
+    ids = " ".join(each.id for each in found)
+    output.hint(f"pf checkpoint delete {ids}" if dry_run else "pf checkpoint list")
+
+
+def _loss(checkpoint: Checkpoint) -> str:
+    from periflow_cli.moment import size_text
+
+    kind = "emergency, " if checkpoint.save_type == "EMERGENCY" else ""
+    status = size_text(checkpoint.size) if checkpoint.status == "ready" else checkpoint.status
+    return f"{checkpoint.id}: job {checkpoint.job}, step {checkpoint.step}, {kind}{status}"
 
 
 def _show(output: Output, checkpoint: Checkpoint, manifest: Manifest | None) -> None:

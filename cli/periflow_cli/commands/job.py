@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from periflow_cli.commands.job_delete import delete_jobs
 from periflow_cli.commands.job_log import print_log
 from periflow_cli.commands.job_metric import group as metrics
 from periflow_cli.commands.job_run import run_job
@@ -154,6 +155,9 @@ def stop_jobs(
         if not as_json:
             output.line(f"Job {each.number} ({each.name}) is {each.status}.")
     output.hint(f"pf job view {stopped[0].number}")
+
+
+group.add_command(delete_jobs)
 
 
 @group.command("preempt")

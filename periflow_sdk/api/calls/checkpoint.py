@@ -21,3 +21,8 @@ class CheckpointCalls(Transport):
     def checkpoint(self, project: str, checkpoint: str) -> m.Checkpoint:
         """By id, unique id prefix or ``latest``."""
         return self._get(f"projects/{project}/checkpoints/{path_segment(checkpoint)}", m.Checkpoint)
+
+    def delete_checkpoint(self, project: str, checkpoint: str, *, dry_run: bool = False) -> None:
+        """Delete one; with ``dry_run`` only see whether that may be done."""
+        path = f"projects/{project}/checkpoints/{path_segment(checkpoint)}"
+        self._delete(f"{path}{'?dry_run=true' if dry_run else ''}")

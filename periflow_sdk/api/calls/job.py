@@ -42,6 +42,11 @@ class JobCalls(Transport):
         path = f"projects/{project}/jobs/{path_segment(number)}/stop{'?now=true' if now else ''}"
         return self._post(path, m.Job, None)
 
+    def delete_job(self, project: str, number: int | str, *, dry_run: bool = False) -> None:
+        """Delete a job that has ended; with ``dry_run`` only see whether that may be done."""
+        path = f"projects/{project}/jobs/{path_segment(number)}"
+        self._delete(f"{path}{'?dry_run=true' if dry_run else ''}")
+
     def preempt_job(
         self, project: str, number: int | str, *, grace_seconds: float | None = None
     ) -> m.Job:

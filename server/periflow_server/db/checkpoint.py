@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, Index, Select, UniqueConstraint, select, tuple_
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from periflow_sdk.api.models import TERMINAL_STATUSES
 from periflow_server.db.base import Base, UtcDateTime, new_id, utcnow
 from periflow_server.db.job import Job
 
@@ -113,6 +114,22 @@ def newest_emergency(session: Session, job_id: str) -> Checkpoint | None:
     return session.scalars(query.order_by(Checkpoint.finished_at.desc()).limit(1)).first()
 
 
+def jobs_given(session: Session, *, job_id: str, checkpoint_id: str | None = None) -> list[int]:
+    """The numbers of the jobs that have not ended and were given a checkpoint to start from.
+
+    Args:
+        job_id: Whose checkpoint it is.
+        checkpoint_id: Only this one of its checkpoints.
+    """
+    given = select(Checkpoint.id).where(Checkpoint.job_id == job_id)
+    if checkpoint_id is not None:
+        given = given.where(Checkpoint.id == checkpoint_id)
+    query = select(Job.number).where(
+        Job.input_checkpoint_id.in_(given), Job.status.not_in(TERMINAL_STATUSES)
+    )
+    return list(session.scalars(query.order_by(Job.number)))
+
+
 def upload_of(session: Session, attempt_id: str, upload_id: str) -> Checkpoint | None:
     """The checkpoint that an agent knows by its own id."""
     query = select(Checkpoint).where(
@@ -138,5 +155,9 @@ def _shown(project_id: str) -> Select[Checkpoint, int]:
     return (
         select(Checkpoint, Job.number)
         .join(Job, Job.id == Checkpoint.job_id)
-        .where(Checkpoint.project_id == project_id, Checkpoint.duplicate_of.is_(None))
+        .where(
+            Checkpoint.project_id == project_id,
+            Checkpoint.duplicate_of.is_(None),
+            Job.deleted_at.is_(None),
+        )
     )

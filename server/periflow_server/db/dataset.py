@@ -160,7 +160,7 @@ def _is_of(mount: dict[str, Any], dataset: Dataset) -> bool:
     # Jobs of before there were versions do not say which dataset it was.
     if "dataset_id" in mount:
         return bool(mount["dataset_id"] == dataset.id)
-    return dataset.snapshot_id is not None and mount["snapshot_id"] == dataset.snapshot_id
+    return dataset.snapshot_id is not None and mount.get("snapshot_id") == dataset.snapshot_id
 
 
 def _version_rows(dataset_id: str) -> Select[DatasetVersion, str, Snapshot]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Select, UniqueConstraint, func, select
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Select, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, defer, mapped_column
 
 from periflow_sdk.api.models import JobFilter
-from periflow_server.db.base import Base, UtcDateTime, claim, new_id, utcnow
+from periflow_server.db.base import Base, UtcDateTime, claim, lock, new_id, utcnow
 from periflow_server.db.project import Project
 from periflow_server.db.user import User
 
@@ -24,6 +24,7 @@ class Job(Base):
     ``{"name", "snapshot_id", "mount_path", "dataset_id", "version"}``; of a linked one
     ``snapshot_id`` is None. ``eligible_at`` holds a restart back for a while.
     ``run_id`` is the attached run's own name for itself, None for a job that was submitted.
+    With ``deleted_at`` nobody finds it: what it had is removed in the background.
     """
 
     __tablename__ = "jobs"
@@ -32,6 +33,7 @@ class Job(Base):
         UniqueConstraint("project_id", "run_id"),
         Index(None, "project_id", "name"),
         Index(None, "status", "created_at"),
+        Index(None, "deleted_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -61,6 +63,7 @@ class Job(Base):
     eligible_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 _UNLISTED = [
@@ -73,11 +76,9 @@ JobRow = tuple[Job, str]
 
 def next_number(session: Session, project_id: str) -> int:
     """The number that the project's next job gets; nobody else gets one until the end."""
-    session.execute(
-        select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
-    )
-    query = select(func.max(Job.number)).where(Job.project_id == project_id)
-    return (session.scalar(query) or 0) + 1
+    project = lock(session, session.get_one(Project, project_id))
+    project.last_job_number += 1
+    return project.last_job_number
 
 
 def jobs_of(
@@ -175,7 +176,7 @@ def _with_creator(project_id: str) -> Select[Job, str]:
     return (
         select(Job, User.username)
         .join(User, User.id == Job.created_by)
-        .where(Job.project_id == project_id)
+        .where(Job.project_id == project_id, Job.deleted_at.is_(None))
     )
 
 

@@ -10,7 +10,6 @@ from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint, delete, func, 
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, UtcDateTime, claim, new_id, utcnow
-from periflow_server.db.job import Job
 from periflow_server.db.user import User
 
 
@@ -126,18 +125,17 @@ def notification_count(session: Session, project_id: str) -> int:
 
 def deliveries_of(
     session: Session, notification_id: str, *, before: datetime | None, limit: int
-) -> list[tuple[Delivery, int | None]]:
-    """The messages of a rule with the numbers of their jobs, newest first."""
+) -> list[Delivery]:
+    """The messages of a rule, newest first."""
     query = (
-        select(Delivery, Job.number)
-        .outerjoin(Job, Job.id == Delivery.job_id)
+        select(Delivery)
         .where(Delivery.notification_id == notification_id)
         .order_by(Delivery.created_at.desc(), Delivery.id)
         .limit(limit)
     )
     if before is not None:
         query = query.where(Delivery.created_at < before)
-    return [(row[0], row[1]) for row in session.execute(query)]
+    return list(session.scalars(query))
 
 
 def has_due(session: Session, now: datetime) -> bool:

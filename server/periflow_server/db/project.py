@@ -31,6 +31,7 @@ class Project(Base):
 
     Limits in bytes on what it stores: ``storage_quota`` is that of its organization, and
     ``storage_limit`` that of the server's administrator, -1 for none, None for the server's own.
+    ``last_job_number`` is the highest that was ever given: not one comes twice.
     """
 
     __tablename__ = "projects"
@@ -43,6 +44,7 @@ class Project(Base):
     deleted_at: Mapped[datetime | None]
     storage_quota: Mapped[int | None] = mapped_column(BigInteger)
     storage_limit: Mapped[int | None] = mapped_column(BigInteger)
+    last_job_number: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class ProjectMember(Base):

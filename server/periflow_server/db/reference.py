@@ -81,5 +81,5 @@ def _read_by_jobs(session: Session) -> set[tuple[str, str]]:
         (project_id, mount["snapshot_id"])
         for project_id, mounts in session.execute(query)
         for mount in mounts
-        if mount["snapshot_id"] is not None
+        if mount.get("snapshot_id") is not None
     }

@@ -1,4 +1,4 @@
-"""The use of devices: what attempts held, and what is left of deleted projects."""
+"""The use of devices: what attempts held, and what is left of deleted projects and jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from periflow_server.db.user import User
 
 
 class UsageRecord(Base):
-    """What a user had used in a month in a project that is deleted now."""
+    """What a user had used in a month in a project, or by a job, that is deleted now."""
 
     __tablename__ = "usage_records"
     __table_args__ = (Index(None, "organization_id", "month"),)
@@ -48,6 +48,7 @@ def holds(
     since: datetime | None = None,
     until: datetime | None = None,
     project_id: str | None = None,
+    job_id: str | None = None,
 ) -> list[Hold]:
     """What was held in the organization's projects at some time between the two moments."""
     query = (
@@ -63,10 +64,12 @@ def holds(
         .join(User, User.id == Job.created_by)
         .join(Attempt, Attempt.job_id == Job.id)
         .join(Node, Node.attempt_id == Attempt.id)
-        .where(Project.organization_id == organization_id)
+        # What a job or a project that is being deleted has used is in the records.
+        .where(Project.organization_id == organization_id, Job.deleted_at.is_(None))
     )
+    if job_id is not None:
+        query = query.where(Job.id == job_id)
     if project_id is None:
-        # What a project that is being deleted has used is in the records.
         query = query.where(Project.deleted_at.is_(None))
     else:
         query = query.where(Project.id == project_id)
@@ -80,7 +83,7 @@ def holds(
 def usage_records(
     session: Session, organization_id: str, first: str | None, last: str | None
 ) -> list[UsageRecord]:
-    """What is left of deleted projects, of the months from ``first`` to ``last``."""
+    """What is left of deleted projects and jobs, of the months from ``first`` to ``last``."""
     query = select(UsageRecord).where(UsageRecord.organization_id == organization_id)
     if first is not None:
         query = query.where(UsageRecord.month >= first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -74,7 +75,7 @@ class LocalExecutor:
         Raises:
             OSError: the process could not be started.
         """
-        folders = [str(folder) for folder in gang if _holds_memory(folder)]
+        folders = [str(folder) for folder in gang if _memory_of(folder)]
         if not folders:
             return
         child = subprocess.Popen(
@@ -118,13 +119,29 @@ def prepare_node(folder: Path, token: str) -> None:
     temporary.replace(folder / "token")
 
 
-def _holds_memory(folder: Path) -> bool:
-    """Whether the run directory of a node is still there, outside of its folder."""
+def remove_nodes(job_folder: Path) -> None:
+    """Remove the node folders of a job that has ended, with all that its agents left in memory.
+
+    Args:
+        job_folder: Has the node folders; its name is the id of the job.
+    """
+    for folder in job_folder.glob("*/*"):
+        for name in ("agent.json", "training.json"):
+            _kill(folder / name, tree=True)  # one that was about to end
+        run_dir = _memory_of(folder)
+        if run_dir is not None and run_dir.name.startswith(f"{job_folder.name}-"):
+            shutil.rmtree(run_dir, ignore_errors=True)
+    shutil.rmtree(job_folder, ignore_errors=True)
+
+
+def _memory_of(folder: Path) -> Path | None:
+    """The run directory of a node, if it is still there and outside of its folder."""
     try:
         run_dir = Path(json.loads((folder / "state.json").read_text())["run_dir"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return run_dir.is_absolute() and run_dir.is_dir() and not run_dir.is_relative_to(folder)
+        return None
+    is_outside = run_dir.is_absolute() and not run_dir.is_relative_to(folder)
+    return run_dir if is_outside and run_dir.is_dir() else None
 
 
 def _note_process(path: Path, pid: int) -> None:

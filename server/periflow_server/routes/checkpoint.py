@@ -43,3 +43,15 @@ def checkpoint(
     """One checkpoint by id, unique id prefix or ``latest``."""
     with database.read() as session:
         return service.present(service.find(session, access.project_id, checkpoint))
+
+
+@router.delete("/{checkpoint}", status_code=204)
+def delete_checkpoint(
+    access: Annotated[ProjectAccess, project_access(Action.CHECKPOINT_DELETE)],
+    checkpoint: str,
+    database: Db,
+    dry_run: bool = False,
+) -> None:
+    """Delete a checkpoint that no unfinished job needs, unless ``dry_run``; the job stays."""
+    with database.write() as session:
+        service.delete_checkpoint(session, access, checkpoint, dry_run=dry_run)

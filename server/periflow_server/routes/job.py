@@ -116,6 +116,21 @@ def stop_job(
     return answer
 
 
+@router.delete("/{job}", status_code=204)
+def delete_job(
+    access: Annotated[ProjectAccess, project_access(Action.JOB_DELETE)],
+    job: str,
+    database: Db,
+    request: Request,
+    dry_run: bool = False,
+) -> None:
+    """Delete a job that has ended, with its log, metrics and checkpoints, unless ``dry_run``."""
+    with database.write() as session:
+        service.delete_job(session, access, job, dry_run=dry_run)
+    if not dry_run:
+        request.app.state.tidy.set()
+
+
 @router.post("/{job}/preempt")
 def preempt_job(
     access: Annotated[ProjectAccess, project_access(Action.JOB_STOP)],

@@ -25,10 +25,10 @@ def attach(
     """The job of a run: a new one that runs already, or the one it has.
 
     A job that was given up because its agent was silent goes on; one that has ended otherwise
-    takes what the run left, and stays as it is.
+    takes what the run left, and stays as it is. A run whose job was deleted gets a new one.
     """
     row = db.job_of_run(session, project_id, body.run_id)
-    if row is None:
+    if row is None or lock(session, row[0]).deleted_at is not None:
         row = _create(session, project_id, user_id, body)
     job = lock(session, row[0])
     attempt = newest_attempt(session, job.id)
@@ -45,7 +45,7 @@ def sync(session: Session, row: JobRow, body: m.SyncRequest) -> m.AttachedJob:
         ConflictError: the job has not ended; its own agents send what they have (``job_running``).
         NotFoundError: it has no such attempt or node (``job_not_found``).
     """
-    job = lock(session, row[0])
+    job = jobs.hold(session, row)
     found = [one for one in attempts_of(session, job.id) if one.number == body.attempt]
     if not found or body.node not in {node.rank for node in nodes_of(session, found[0].id)}:
         raise NotFoundError(

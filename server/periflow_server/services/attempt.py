@@ -42,7 +42,8 @@ def of_agent(
     attempt = session.get(Attempt, identity.attempt_id)
     node = node_ranked(session, identity.attempt_id, identity.node_rank)
     is_taken = attempt is not None and (attempt.status in LIVE or identity.is_late)
-    if attempt is None or job is None or node is None or not is_taken:
+    is_there = job is not None and job.deleted_at is None
+    if attempt is None or job is None or node is None or not (is_taken and is_there):
         raise ConflictError(
             "This attempt has ended or was superseded; nothing more is taken from it.",
             code="attempt_superseded",

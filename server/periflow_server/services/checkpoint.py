@@ -7,10 +7,18 @@ from datetime import datetime
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundError
 from periflow_server.db import checkpoint as db
-from periflow_server.db.base import Session, utcnow
+from periflow_server.db.attempt import newest_attempt
+from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.checkpoint import Checkpoint, CheckpointRow
+from periflow_server.db.deletion import remove_checkpoint
 from periflow_server.db.event import add_event
+from periflow_server.db.job import Job
+from periflow_server.db.project import Project
+from periflow_server.db.user import User
+from periflow_server.permissions import Action
 from periflow_server.services import attempt as attempts
+from periflow_server.services import audit
+from periflow_server.services.access import ProjectAccess, require_own
 from periflow_server.services.snapshot import hold_snapshot
 from periflow_server.services.token import AttemptIdentity
 
@@ -125,6 +133,70 @@ def find_ready(session: Session, project_id: str, text: str) -> Checkpoint:
             hint="Run `pf checkpoint list` for one that is ready.",
         )
     return checkpoint
+
+
+def delete_checkpoint(session: Session, access: ProjectAccess, text: str, *, dry_run: bool) -> None:
+    """Delete a checkpoint; its files go with the next collection.
+
+    Args:
+        dry_run: Only see whether that may be done.
+
+    Raises:
+        NotFoundError: ``checkpoint_not_found``.
+        ForbiddenError: it is of somebody else's job (``not_yours``).
+        ConflictError: a job that has not ended needs it (``checkpoint_in_use``).
+    """
+    hold_project(session, access.project_id)
+    checkpoint, _ = find(session, access.project_id, text)
+    job = lock(session, session.get_one(Job, checkpoint.job_id))
+    require_own(access, job.created_by, Action.CHECKPOINT_DELETE_ANY)
+    checkpoint = lock(session, checkpoint)
+    _refuse_needed(session, job, checkpoint)
+    if dry_run:
+        return
+    username = session.get_one(User, access.user_id).username
+    message = f"The checkpoint of step {checkpoint.step} was deleted by {username}."
+    add_event(session, job.id, "deletion", message)
+    subject = f"{checkpoint.id} (job {job.number}, step {checkpoint.step})"
+    audit.note(session, access, "checkpoint.delete", subject)
+    remove_checkpoint(session, checkpoint)
+
+
+def hold_project(session: Session, project_id: str) -> Project:
+    """The project; until the transaction ends no job is made that starts from a checkpoint."""
+    return lock(session, session.get_one(Project, project_id))
+
+
+def in_use(what: str, jobs: list[int]) -> ConflictError:
+    """The refusal to delete what jobs that have not ended start from.
+
+    Args:
+        jobs: Their numbers.
+    """
+    names = list(map(str, jobs))
+    who = f"jobs {', '.join(names)}, which have" if len(names) > 1 else f"job {names[0]}, which has"
+    return ConflictError(
+        f"{what} is needed by {who} not ended.",
+        code="checkpoint_in_use",
+        hint=f"Wait for the end, or stop it: `pf job stop {' '.join(names)}`.",
+        data={"used_by": jobs},
+    )
+
+
+def _refuse_needed(session: Session, job: Job, checkpoint: Checkpoint) -> None:
+    what = f"The checkpoint of step {checkpoint.step} of job {job.number}"
+    if jobs := db.jobs_given(session, job_id=job.id, checkpoint_id=checkpoint.id):
+        raise in_use(what, jobs)
+    if job.status in m.TERMINAL_STATUSES:
+        return
+    # Its agent may still send one that is not ready, and ask again for what it began from.
+    newest, attempt = db.newest_ready(session, job.id), newest_attempt(session, job.id)
+    needed = {
+        newest.id if newest is not None else None,
+        attempt.restore_checkpoint_id if attempt is not None else None,
+    }
+    if checkpoint.status != "ready" or checkpoint.id in needed:
+        raise in_use(what, [job.number])
 
 
 def list_checkpoints(

@@ -92,8 +92,9 @@ def tidy(session: Session, *, is_alone: bool = False) -> int:
     return len(abandoned)
 
 
-def present(message: Delivery, job_number: int | None) -> m.Delivery:
+def present(message: Delivery) -> m.Delivery:
     """A message as it goes over the wire."""
+    job_number = message.content["data"].get("job", {}).get("number")
     fields = {name: getattr(message, name, None) for name in m.Delivery.model_fields}
     event = str(message.content["type"]).removeprefix("job.")
     return m.Delivery.model_validate({**fields, "event": event, "job": job_number})

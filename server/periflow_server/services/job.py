@@ -11,20 +11,30 @@ from periflow_sdk.errors import ConflictError, InvalidRequestError, NotFoundErro
 from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, attempts_of, newest_attempt, nodes_of
 from periflow_server.db.base import Session, lock, utcnow
-from periflow_server.db.checkpoint import checkpoints_of, newest_emergency, newest_ready
+from periflow_server.db.checkpoint import (
+    checkpoints_of,
+    jobs_given,
+    newest_emergency,
+    newest_ready,
+)
+from periflow_server.db.deletion import hide_job
 from periflow_server.db.event import add_event, events_of
 from periflow_server.db.job import Job, JobRow
 from periflow_server.db.project import Project
 from periflow_server.db.user import User
+from periflow_server.permissions import Action
 from periflow_server.services import attempt as attempts
-from periflow_server.services import checkpoint, job_credential
+from periflow_server.services import audit, checkpoint, job_credential
 from periflow_server.services import dataset as dataset_service
+from periflow_server.services.access import ProjectAccess, require_own
 from periflow_server.services.agent import GRACE_SECONDS
 from periflow_server.services.announcement import note_change
 from periflow_server.services.attempt import LOG_TAIL_LINES
 from periflow_server.services.dataset_link import credential_of
 from periflow_server.services.logpage import LogReader
 from periflow_server.services.snapshot import hold_snapshot
+from periflow_server.services.token import revoke_job_tokens
+from periflow_server.services.usage import keep_usage
 from periflow_server.services.vm import require_vm
 from periflow_server.storage.store import Store
 
@@ -136,8 +146,7 @@ def _only(rows: list[JobRow], text: str, why: str | None = None) -> JobRow:
     if len(rows) == 1:
         return rows[0]
     if not rows:
-        message = f"This {why}." if why else f"There is no job {text!r}."
-        raise NotFoundError(message, code="job_not_found", hint="Run `pf job list`.")
+        raise _not_found(f"There is no job {text!r}." if why is None else f"This {why}.")
     numbers = [job.number for job, _ in rows]
     raise ConflictError(
         f"Several jobs go by {text!r}: {', '.join(map(str, numbers))}.",
@@ -145,6 +154,22 @@ def _only(rows: list[JobRow], text: str, why: str | None = None) -> JobRow:
         hint=f"Name one by its number, say {numbers[0]}.",
         data={"candidates": numbers},
     )
+
+
+def hold(session: Session, row: JobRow) -> Job:
+    """The job, which nobody else changes until the transaction ends.
+
+    Raises:
+        NotFoundError: it was deleted at this moment (``job_not_found``).
+    """
+    job = lock(session, row[0])
+    if job.deleted_at is not None:
+        raise _not_found(f"There is no job {job.number}.")
+    return job
+
+
+def _not_found(message: str) -> NotFoundError:
+    return NotFoundError(message, code="job_not_found", hint="Run `pf job list`.")
 
 
 def list_jobs(
@@ -229,7 +254,7 @@ def stop(session: Session, row: JobRow, *, now: bool = False) -> m.Job:
     Raises:
         ConflictError: it has ended already (``job_finished``).
     """
-    job = lock(session, row[0])
+    job = hold(session, row)
     if job.status in m.TERMINAL_STATUSES:
         raise ConflictError(
             f"Job {job.number} has ended already: {job.status}.",
@@ -262,7 +287,7 @@ def preempt(session: Session, row: JobRow, grace_seconds: float | None) -> m.Job
     Raises:
         ConflictError: it does not run (``job_not_running``).
     """
-    job = lock(session, row[0])
+    job = hold(session, row)
     attempt = newest_attempt(session, job.id)
     if job.status != "running" or attempt is None:
         raise ConflictError(
@@ -274,6 +299,42 @@ def preempt(session: Session, row: JobRow, grace_seconds: float | None) -> m.Job
     deadline = utcnow() + timedelta(seconds=grace_seconds or GRACE_SECONDS)
     attempts.notice(session, job, attempt, utcnow(), deadline)
     return present(row)
+
+
+def delete_job(session: Session, access: ProjectAccess, text: str, *, dry_run: bool) -> None:
+    """Delete a job that has ended. What it had goes in the background, what it used stays known.
+
+    Args:
+        dry_run: Only see whether that may be done.
+
+    Raises:
+        NotFoundError: ``job_not_found``.
+        ForbiddenError: somebody else made it (``not_yours``).
+        ConflictError: it has not ended (``job_running``), or a job that has not starts from one of
+            its checkpoints (``checkpoint_in_use``).
+    """
+    project = checkpoint.hold_project(session, access.project_id)
+    job = hold(session, find(session, access.project_id, text))
+    require_own(access, job.created_by, Action.JOB_DELETE_ANY)
+    if job.status not in m.TERMINAL_STATUSES:
+        is_ending = job.status == "stopping"
+        raise ConflictError(
+            f"Job {job.number} is {job.status}, and is deleted only when it has ended.",
+            code="job_running",
+            hint=f"Wait for its end: `pf job log -f {job.number}`."
+            if is_ending
+            else f"Stop it first: `pf job stop {job.number}`.",
+            data={"status": job.status},
+        )
+    if jobs := jobs_given(session, job_id=job.id):
+        raise checkpoint.in_use(f"A checkpoint of job {job.number}", jobs)
+    if dry_run:
+        return
+    audit.note(session, access, "job.delete", f"{job.number} ({job.name})")
+    keep_usage(session, project, job.id)
+    for attempt in attempts_of(session, job.id):
+        revoke_job_tokens(session, attempt.id)
+    hide_job(job, utcnow())
 
 
 def durability(session: Session, job: Job) -> dict[str, float | None]:

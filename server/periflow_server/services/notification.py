@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -127,7 +126,7 @@ def test(session: Session, access: ProjectAccess, text: str) -> m.Delivery:
     """Put a test message into the outbox; see ``find``."""
     rule, _ = find(session, access.project_id, text)
     username = session.get_one(User, access.user_id).username
-    return delivery.present(announcement.queue_test(session, rule, username), None)
+    return delivery.present(announcement.queue_test(session, rule, username))
 
 
 def deliveries(
@@ -144,8 +143,8 @@ def deliveries(
         if before is None or before.tzinfo is None:
             raise InvalidRequestError("This cursor is not one of this list.")
     rows = db.deliveries_of(session, rule.id, before=before, limit=limit + 1)
-    following = rows[limit - 1][0].created_at.isoformat() if len(rows) > limit else None
-    return [delivery.present(*row) for row in rows[:limit]], following
+    following = rows[limit - 1].created_at.isoformat() if len(rows) > limit else None
+    return [delivery.present(row) for row in rows[:limit]], following
 
 
 def _aim(
@@ -204,9 +203,7 @@ def _without_path(url: str) -> str:
 
 def _present(session: Session, row: NotificationRow) -> m.Notification:
     rule, username = row
-    newest: Sequence[tuple[db.Delivery, int | None]] = db.deliveries_of(
-        session, rule.id, before=None, limit=1
-    )
+    newest = db.deliveries_of(session, rule.id, before=None, limit=1)
     return m.Notification(
         id=rule.id,
         kind=rule.kind,
@@ -214,5 +211,5 @@ def _present(session: Session, row: NotificationRow) -> m.Notification:
         target=rule.label,
         created_by=username,
         created_at=rule.created_at,
-        last=delivery.present(*newest[0]) if newest else None,
+        last=delivery.present(newest[0]) if newest else None,
     )

@@ -68,9 +68,9 @@ def usage(
     ]
 
 
-def keep_usage(session: Session, project: Project) -> None:
-    """Write down what a project has used, before it is deleted."""
-    held = db.holds(session, project.organization_id, project_id=project.id)
+def keep_usage(session: Session, project: Project, job_id: str | None = None) -> None:
+    """Write down what a project, or one job of it, has used, before it is deleted."""
+    held = db.holds(session, project.organization_id, project_id=project.id, job_id=job_id)
     for (month, name, username), found in _sums(held, None, None).items():
         session.add(
             UsageRecord(

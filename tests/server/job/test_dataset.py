@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from cloud import S3_KEY, S3_SECRET, Endpoint
 from periflow_sdk.api import models as m
 from periflow_sdk.api.calls.credential import CredentialPlace
 from periflow_sdk.errors import ApiError, ConflictError, ForbiddenError, NotFoundError
+from periflow_server.db.base import Database, utcnow
+from periflow_server.db.reference import forget_unused_snapshots
+from periflow_server.db.schema import import_tables
 
 LISTING = b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>"
 
@@ -39,6 +43,18 @@ def refusal(call: Any, kind: type[ApiError]) -> str:
         call()
     assert S3_SECRET not in f"{caught.value.message}{caught.value.data}"
     return caught.value.code
+
+
+def test_job_that_reads_from_the_hub_is_in_nobodys_way(desk: Any, chunks: Any) -> None:
+    snapshot = chunks.snapshot(desk.api, b"not of the hub").id
+    desk.api.create_dataset(desk.project, m.DatasetCreate(name="mnist", snapshot_id=snapshot))
+    desk.submit(data=[{"name": "huggingface:glue", "mount_path": "/data"}])
+    assert desk.api.dataset(desk.project, "mnist").used_by == []
+    import_tables()
+    database = Database(desk.server.database_url)
+    with database.write() as session:
+        assert forget_unused_snapshots(session, utcnow() - timedelta(days=1), 1) == []
+    database.close()
 
 
 def test_job_reads_the_version_it_was_submitted_with(desk: Any, chunks: Any) -> None:
