@@ -31,9 +31,12 @@ class Agreement:
         control: The words that the agent writes.
         now: The time in unix seconds.
         sleep: Passes a number of seconds.
+
+    Attributes:
+        refused: The last step about which the script was told "no".
     """
 
-    __slots__ = ("_control", "_has_given_up", "_now", "_progress", "_refused", "_sleep")
+    __slots__ = ("_control", "_has_given_up", "_now", "_progress", "_sleep", "refused")
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Agreement:
         self._control = control
         self._now = now
         self._sleep = sleep
-        self._refused = -1  # the last step about which the script was told "no"
+        self.refused = -1
         self._has_given_up = False
 
     def before_next(self, step: int) -> None:
@@ -60,7 +63,7 @@ class Agreement:
             if self.is_committed(step):
                 self._progress[word.SAVED_AT] = step
                 return True
-        self._refused = step
+        self.refused = step
         return False
 
     def should_stop(self, step: int) -> bool:
@@ -75,23 +78,19 @@ class Agreement:
         if is_time:
             self._progress[word.STOP_SEEN] = 1
         else:
-            self._refused = step
+            self.refused = step
         return is_time
-
-    def refuse(self, step: int) -> None:
-        """The script was told "no" about ``step``, since nobody has asked for anything."""
-        self._refused = step
 
     def is_committed(self, step: int) -> bool:
         """Whether every rank saves at ``step``; asks nobody and waits for nothing."""
-        return 0 < self._control[word.COMMITTED] == step != self._refused
+        return 0 < self._control[word.COMMITTED] == step != self.refused
 
     def look(self, step: int) -> bool:
         """Look at the round once, and acknowledge what can be; False if it is time to wait."""
         progress, emergency = self._progress, self._control[word.EMERGENCY]
         if step > emergency or self._control[word.COMMITTED] == emergency:
             return True
-        if self._is_over() or step == emergency == self._refused:
+        if self._is_over() or step == emergency == self.refused:
             progress[word.ACKNOWLEDGED] = -emergency
             return True
         progress[word.ACKNOWLEDGED] = emergency

@@ -6,6 +6,7 @@ import time
 
 from . import _control as control_words
 from ._agreement import Agreement
+from ._metric_log import HELD_STEPS
 from .errors import UsageError
 
 TYPE_CHECKING = False
@@ -155,10 +156,11 @@ class Session:
     def complete_step(self, values: Mapping[str, Any], ended_at: int | None = None) -> bool:
         """end_step(), metric() and should_stop() in one, for callbacks: less code is touched.
 
-        The record of a step that was quick may wait for those that follow: see MetricLog.hold().
+        The record of a step that ends soon after the one before may wait for those that follow.
 
         Args:
-            values: Of the step that ends; what metric() does not take is left out.
+            values: Of the step that ends, and changed by nobody any more; what metric() does not
+                take is left out, and named once.
             ended_at: When it ended, by ``time.perf_counter_ns()``; None: now.
 
         Returns:
@@ -173,14 +175,22 @@ class Session:
             return False
         step, ended_at = self._step, ended_at or _clock()
         self._started_at = None
-        self.log.hold(step, ended_at, ended_at - started_at, values)
+        log = self.log
+        log.held.append((step, ended_at, ended_at - started_at, values))
+        if ended_at > log.held_until or len(log.held) >= HELD_STEPS:
+            log.write_held()
         self._progress[_FINISHED] = step
         control = self._control
         if control[_EMERGENCY] or control[_STOP] or control[_ABORTS]:
-            self.log.drain()
+            log.drain()
             return self.should_stop()
-        self._agreement.refuse(step)
+        self._agreement.refused = step  # told "no" about it, since nobody has asked for anything
         return self._was_complete
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether should_stop() has to be asked; it is not an answer about this step."""
+        control = self._control
+        return bool(control[_EMERGENCY] or control[_STOP] or control[_ABORTS])
 
     def abandon_step(self) -> None:
         """Leave the step unfinished: it counts as not done, and the next one has its number."""

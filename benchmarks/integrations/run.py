@@ -1,10 +1,10 @@
 """What the callbacks cost a training: small steps with and without them, in turns, in one training.
 
-Every few steps another way of reporting is switched on, and twice in each round none. A way's
+Every fifty steps another way of reporting is switched on, and twice in each round none. A way's
 figure is the median over the rounds of its time a step against that round's control. All of them
-are given every step's loss.
+are given the loss, at every step or at each N-th; in Lightning ours takes it at every step.
 
-    python benchmarks/integrations/run.py [lightning] [transformers] [--steps 8000] [--width 512]
+    python benchmarks/integrations/run.py [lightning] [transformers] [--log-every 1]
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ os.environ |= {
     "PROCESSED_ITERS": "0",
 }
 WAYS = ("control", "PeriFlowCallback", "control again", "TensorBoard", "W&B")
-GROUP, WARM_UP = 40, 50  # steps; a group takes longer than a callback may hold records back
+GROUP, WARM_UP = 50, 50  # steps; a group takes longer than a callback may hold records back
 
 
 class Turns:
@@ -48,6 +48,7 @@ class Turns:
     Args:
         steps: Steps of each way.
         width: Of the layers that are trained, which says how long a step takes.
+        log_every: Steps from one log to the next.
 
     Attributes:
         switch: Makes a way the only one that is on; set by the training.
@@ -55,8 +56,9 @@ class Turns:
         busy: The same, of the training thread's CPU time: nearly deaf to what else runs here.
     """
 
-    def __init__(self, steps: int, width: int) -> None:
+    def __init__(self, steps: int, width: int, log_every: int) -> None:
         self.width = width
+        self.log_every = log_every
         self.rounds = steps // GROUP
         self.total = WARM_UP + self.rounds * len(WAYS) * (GROUP + 1) + 1
         self.switch: Callable[[str], None] = lambda way: None
@@ -112,7 +114,7 @@ def train_by_lightning(turns: Turns) -> None:
         accelerator="cpu",
         max_steps=turns.total,
         logger=list(loggers.values()),
-        log_every_n_steps=1,
+        log_every_n_steps=turns.log_every,
         callbacks=[callback],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -125,8 +127,7 @@ def train_by_lightning(turns: Turns) -> None:
             callback._unwatch()
             callback._unwatch = None
         if way == "PeriFlowCallback":
-            begin, end = callback._batch_begins, callback._batch_ends
-            callback._unwatch = watch_batches(trainer, begin, end)
+            callback._unwatch = watch_batches(trainer, callback._begin, callback._end)
 
     turns.switch = switch
     batches = [torch.randn(32, turns.width)] * turns.total
@@ -153,7 +154,7 @@ def train_by_transformers(turns: Turns) -> None:
         use_cpu=True,
         max_steps=turns.total,
         per_device_train_batch_size=32,
-        logging_steps=1,
+        logging_steps=turns.log_every,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
@@ -177,11 +178,13 @@ def train_by_transformers(turns: Turns) -> None:
     trainer.train()
 
 
-def measure(title: str, train: Callable[[Turns], None], steps: int, width: int) -> None:
-    turns = Turns(steps, width)
+def measure(title: str, train: Callable[[Turns], None], turns: Turns) -> None:
     train(turns)
     pf.finish()
-    print(f"\n{title}: {steps} steps of each; load {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"\n{title}, logged every {turns.log_every}: {turns.rounds * GROUP} steps of each; "
+        f"load {os.getloadavg()[0]:.1f}\n"
+    )
     print("| way | µs a step | against the control | quartiles | CPU against it |")
     print("| --- | --- | --- | --- | --- |")
     for way in WAYS:
@@ -202,6 +205,7 @@ def main() -> None:
     parser.add_argument("frameworks", nargs="*", default=["lightning", "transformers"])
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--log-every", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -211,7 +215,7 @@ def main() -> None:
     gc.freeze()
     trainings = {"lightning": train_by_lightning, "transformers": train_by_transformers}
     for name in options.frameworks:
-        measure(name, trainings[name], options.steps, options.width)
+        measure(name, trainings[name], Turns(options.steps, options.width, options.log_every))
 
 
 if __name__ == "__main__":

@@ -162,11 +162,17 @@ def update_count(trainer: Any) -> Any:
 
 
 def watch_batches(
-    trainer: Any, begin: Callable[[], object], end: Callable[[], object]
+    trainer: Any,
+    begin: Callable[[Callable[[], None]], Callable[[], None]],
+    end: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> Callable[[], None]:
-    """Have functions called before the hooks of a batch, and once its updates are made.
+    """Put functions around what Lightning calls before the hooks of a batch and to train on it.
 
     Calling a hook costs Lightning more than what a step's end has to do.
+
+    Args:
+        begin: Makes the function in the place of that which counts a batch as ready.
+        end: Makes the function in the place of that which trains on it and updates the weights.
 
     Returns:
         Undoes it.
@@ -174,18 +180,8 @@ def watch_batches(
     loop = trainer.fit_loop.epoch_loop
     is_automatic = trainer.lightning_module.automatic_optimization
     owner = loop.automatic_optimization if is_automatic else loop.manual_optimization
-    train, count = owner.run, loop.batch_progress.increment_ready
-
-    def count_and_begin() -> None:
-        count()
-        begin()
-
-    def train_and_end(*args: Any, **kwargs: Any) -> Any:
-        outputs = train(*args, **kwargs)
-        end()
-        return outputs
-
-    loop.batch_progress.increment_ready, owner.run = count_and_begin, train_and_end
+    count, train = loop.batch_progress.increment_ready, owner.run
+    loop.batch_progress.increment_ready, owner.run = begin(count), end(train)
 
     def undo() -> None:
         loop.batch_progress.increment_ready, owner.run = count, train

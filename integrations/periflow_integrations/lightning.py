@@ -15,6 +15,7 @@ import periflow_sdk as pf
 from periflow_integrations import _lightning_adapter as adapter
 from periflow_integrations import _run
 from periflow_integrations._lightning_saves import Saves
+from periflow_sdk import _training
 from periflow_sdk.environment import job_environment, local_checkpoint_dir
 
 __all__ = ["PeriFlowCallback", "PeriFlowLogger", "PeriFlowTrainer"]
@@ -76,42 +77,54 @@ class PeriFlowCallback:
         self._updates = self._count.completed
         if self._is_tested:
             adapter.silence(self)
-            self._unwatch = adapter.watch_batches(trainer, self._batch_begins, self._batch_ends)
+            self._unwatch = adapter.watch_batches(trainer, self._begin, self._end)
         if pf.should_stop():
             adapter.stop(trainer)
 
     def on_train_batch_start(self, *args: Any) -> None:
-        if self._is_active:
-            self._batch_begins()
+        if self._is_active and not self._is_in_step:
+            _run.start_step()
+            self._is_in_step = True
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        if self._is_active and self._is_step_complete():
-            self._save_and_stop(trainer)
+        updates = self._count.completed if self._is_active else self._updates
+        if updates != self._updates:
+            self._updates, self._is_in_step = updates, False
+            if _run.complete_step(self._new(trainer.logged_metrics)):
+                self._save_and_stop(trainer)
 
-    def _batch_begins(self) -> None:
-        if self._is_in_step:
-            return
+    def _begin(self, count: Callable[[], None]) -> Callable[[], None]:
+        """The same as on_train_batch_start, in fewer calls, for Lightning whose insides we know."""
         logged = self._logged
-        if logged is not None and (logged.late_places or len(logged.results) != len(logged.known)):
-            _run.record(logged.take_late())
-        _run.start_step()
-        self._is_in_step = True
+        assert logged is not None
+        results, known = logged.results, logged.known
 
-    def _batch_ends(self) -> None:
-        if self._is_step_complete():
-            # A hook again: what saves has to come after Lightning's schedulers.
-            vars(self)["on_train_batch_end"] = self._save_and_stop
+        def begin() -> None:
+            count()
+            if not self._is_in_step:
+                if logged.late_places or len(results) != len(known):
+                    _run.record(logged.take_late())
+                _training._run.start_step()
+                self._is_in_step = True
 
-    def _is_step_complete(self) -> bool:
-        """Complete the step, if its update was made; whether to stop after it."""
-        updates = self._count.completed
-        if updates == self._updates:
-            return False
-        self._updates, self._is_in_step = updates, False
-        logged = self._logged
-        return _run.complete_step(
-            self._new(self._trainer.logged_metrics) if logged is None else logged.take()
-        )
+        return begin
+
+    def _end(self, train: Callable[..., Any]) -> Callable[..., Any]:
+        """The same as on_train_batch_end."""
+        logged, count = self._logged, self._count
+        assert logged is not None
+
+        def train_and_end(*args: Any, **kwargs: Any) -> Any:
+            outputs = train(*args, **kwargs)
+            updates = count.completed
+            if updates != self._updates:
+                self._updates, self._is_in_step = updates, False
+                if _training._run.complete_step(logged.take()):
+                    # A hook again: what saves has to come after Lightning's schedulers.
+                    vars(self)["on_train_batch_end"] = self._save_and_stop
+            return outputs
+
+        return train_and_end
 
     def _save_and_stop(self, trainer: Any, *args: Any) -> None:
         if pf.is_emergency_save():

@@ -13,6 +13,7 @@ from typing import Any
 import periflow_sdk as pf
 from periflow_integrations import _run
 from periflow_integrations._framework import demand, is_tested
+from periflow_sdk import _training
 from periflow_sdk.errors import UsageError
 
 demand("transformers", ("transformers",), "transformers>=4.57")
@@ -64,15 +65,16 @@ class PeriFlowCallback(transformers.TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._is_active and not self._is_in_step:
-            self._complete_step({}, control)
-            _run.start_step()
+            if self._ended_at:
+                self._complete_step({}, control)
+            _training._run.start_step()
             self._is_in_step = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not self._is_in_step:
             return
         self._is_in_step = False
-        if control.should_log and not pf.should_stop():
+        if control.should_log and not _training._run.is_asked_to_stop():
             self._ended_at = time.perf_counter_ns()
         elif _run.complete_step({}):
             control.should_save = pf.is_emergency_save() or control.should_save

@@ -59,7 +59,7 @@ class Rank:
         other.__dict__.update(self.__dict__)
         other.world, other.progress, other.control = world, self.progress[:], self.control[:]
         other.agreement = Agreement(other.progress, other.control, other._now, other._sleep)
-        other.agreement._refused = self.agreement._refused
+        other.agreement.refused = self.agreement.refused
         other.agreement._has_given_up = self.agreement._has_given_up
         return other
 
@@ -68,7 +68,7 @@ class Rank:
         return (
             (*self.progress[3:11], *self.control[:6], self.pc, self.step, self.meetings, self.told),
             (self.is_meeting, self.has_left, self.is_dead, self.saved, self.said_no),
-            (agreement._refused, agreement._has_given_up),
+            (agreement.refused, agreement._has_given_up),
         )
 
     def is_blocked(self) -> bool:
