@@ -185,6 +185,8 @@ def leave_files(server: ServerProcess, database: Database, job_id: str, memory: 
     log = server.data_dir / "storage" / "logs" / str(attempt) / "0"
     node = server.data_dir / "jobs" / job_id / "1" / "0"
     run_dir, others = memory / f"{job_id}-1-0", memory / "of-somebody-else"
+    for folder in (log.parent.parent, server.data_dir / "jobs"):
+        folder.mkdir(mode=0o700, exist_ok=True)  # as the server makes them; they stay
     for folder in (log, node, run_dir, node.parent / "1", others):
         folder.mkdir(parents=True)
         (folder / "file").touch()
