@@ -309,7 +309,7 @@ def test_strangers_wait_as_long_for_names_that_nobody_has(
 
         seconds(True, 0), seconds(False, 0)
         pairs = [(seconds(True, number), seconds(False, number)) for number in range(1, 12)]
-    known, unknown = (statistics.median(times) for times in zip(*pairs, strict=True))
+    known, unknown = map(min, zip(*pairs, strict=True))  # what else is done here only adds to it
     assert 0.6 < unknown / known < 1.6
 
 
