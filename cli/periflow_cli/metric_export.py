@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from periflow_cli.wholefile import whole_file
 from periflow_sdk.api.models import Job, MetricSeries
 from periflow_sdk.errors import UsageError
 
@@ -33,14 +34,8 @@ def write_rows(series: Iterable[MetricSeries], form: str, path: Path | None) -> 
         return _write(series, form, sys.stdout)
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent}.")
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            count = _write(series, form, file)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
+    with whole_file(path) as file:
+        return _write(series, form, file)
 
 
 def _write(series: Iterable[MetricSeries], form: str, file: IO[str]) -> int:

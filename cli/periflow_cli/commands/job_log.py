@@ -119,21 +119,19 @@ def _ranks(text: str | None) -> frozenset[int] | None:
 
 def _export(path: Path, lines: Iterable[LogLine], columns: _Columns, *, as_json: bool) -> int:
     """Write lines to a file that appears when it is whole; how many they were."""
+    from periflow_cli.wholefile import whole_file
+
     written = 0
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with whole_file(path) as file:
             for line in lines:
                 written += 1
                 text = line.model_dump_json() if as_json else columns.text(line)
                 file.write(f"{text}\n")
-        partial.replace(path)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written: {error.strerror}", hint="name another file"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return written
 
 
