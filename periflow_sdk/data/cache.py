@@ -63,7 +63,7 @@ class Cache:
 
     def find(self, key: str, name: str) -> Path | None:
         """The unit if it is there, pinned for this process and marked as just used."""
-        place = f"{self.folder}/units/{key[:2]}/{key}/{name}"
+        place = f"{self._place(key)}/{name}"
         if not os.path.exists(place):  # noqa: PTH110 - many are asked for that are not there
             return None
         path = Path(place)
@@ -156,7 +156,10 @@ class Cache:
         return freed
 
     def _unit(self, key: str) -> Path:
-        return self.folder / "units" / key[:2] / key
+        return Path(self._place(key))
+
+    def _place(self, key: str) -> str:
+        return f"{self.folder}/units/{key[:2]}/{key}"
 
     def _make_room(self, size: int, folder: Path) -> None:
         capacity = self.capacity_bytes
