@@ -56,11 +56,6 @@ def record(values: Mapping[str, object]) -> None:
     _training._run.record(values)
 
 
-def start_step() -> None:
-    """Do pf.start_step()."""
-    _training._run.start_step()
-
-
 def complete_step(values: Mapping[str, object], ended_at: int | None = None) -> bool:
     """End the step with its metrics, as record() takes them; whether to stop after it.
 

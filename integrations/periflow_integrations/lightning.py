@@ -83,12 +83,11 @@ class PeriFlowCallback:
 
     def on_train_batch_start(self, *args: Any) -> None:
         if self._is_active and not self._is_in_step:
-            _run.start_step()
+            pf.start_step()
             self._is_in_step = True
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        updates = self._count.completed if self._is_active else self._updates
-        if updates != self._updates:
+        if self._is_active and (updates := self._count.completed) != self._updates:
             self._updates, self._is_in_step = updates, False
             if _run.complete_step(self._new(trainer.logged_metrics)):
                 self._save_and_stop(trainer)

@@ -67,9 +67,15 @@ def test_migrations_give_the_tables_of_the_code(
         made.close()
 
 
-def test_list_of_revisions_is_that_of_the_files() -> None:
+def migrations() -> Config:
+    """What alembic has to know to find the server's."""
     config = Config()
     config.set_main_option("script_location", "periflow_server:migrations")
+    return config
+
+
+def test_list_of_revisions_is_that_of_the_files() -> None:
+    config = migrations()
     scripts = ScriptDirectory.from_config(config)
     assert scripts.get_current_head() == HEAD
     found = [script.revision for script in scripts.walk_revisions()]
@@ -78,8 +84,7 @@ def test_list_of_revisions_is_that_of_the_files() -> None:
 
 def test_every_migration_can_be_taken_back(empty: Database) -> None:
     migrate(empty)
-    config = Config()
-    config.set_main_option("script_location", "periflow_server:migrations")
+    config = migrations()
     with empty.migration() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "base")
@@ -87,8 +92,7 @@ def test_every_migration_can_be_taken_back(empty: Database) -> None:
 
 
 def test_jobs_of_a_migrated_database_are_numbered_on(empty: Database) -> None:
-    config = Config()
-    config.set_main_option("script_location", "periflow_server:migrations")
+    config = migrations()
     with empty.migration() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0008")
