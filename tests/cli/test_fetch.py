@@ -56,8 +56,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(whole)))
         self.end_headers()
-        self.wfile.write(piece)
         self.server.sent += len(piece)
+        self.wfile.write(piece)
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:

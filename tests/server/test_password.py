@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -280,7 +280,7 @@ def post(mailing: Any) -> MailServer:
 
 @pytest.mark.parametrize("what", ["login", "reset", "confirm", "signup"])
 def test_strangers_wait_as_long_for_names_that_nobody_has(
-    mailing: ServerProcess, what: str
+    mailing: ServerProcess, post: MailServer, what: str
 ) -> None:
     client = mailing.signed_up()
     with httpx.Client(base_url=f"{mailing.url}/api/v1/") as http:
@@ -302,14 +302,22 @@ def test_strangers_wait_as_long_for_names_that_nobody_has(
                     {"username": fresh, "name": "F", "email": email, "password": password},
                 ),
             }[what]
+            arrived = len(post.mails)
             begin = time.perf_counter()
             answer = http.post(path, json=body)
+            taken = time.perf_counter() - begin
             assert answer.status_code in (201, 401, 422), answer.text
-            return time.perf_counter() - begin
+            if what == "signup" or (what == "reset" and is_known):  # or it slows the next request
+                wait_until(lambda: len(post.mails) > arrived, explain="no mail")
+            return taken
 
         seconds(True, 0), seconds(False, 0)
-        pairs = [(seconds(True, number), seconds(False, number)) for number in range(1, 12)]
-    known, unknown = map(min, zip(*pairs, strict=True))  # what else is done here only adds to it
+        known, unknown, number = math.inf, math.inf, 0
+        # Other work only adds to what a request takes: a difference that stays is the server's.
+        while number < 12 or (number < 60 and not 0.6 < unknown / known < 1.6):
+            number += 1
+            known = min(known, seconds(True, number))
+            unknown = min(unknown, seconds(False, number))
     assert 0.6 < unknown / known < 1.6
 
 
@@ -324,11 +332,9 @@ def test_no_password_is_hashed_for_a_request_with_a_token(server: ServerProcess)
             return time.perf_counter() - begin
 
         body = {"username": client.username, "password": server.password}
-        hashed = statistics.median(
-            seconds(lambda: http.post("sessions", json=body)) for _ in range(5)
-        )
-        plain = statistics.median(seconds(lambda: http.get("users/me")) for _ in range(25))
-    assert plain < hashed / 2
+        hashed = min(seconds(lambda: http.post("sessions", json=body)) for _ in range(5))
+        whoami = (seconds(lambda: http.get("users/me")) for _ in range(200))
+        assert any(plain < hashed / 2 for plain in whoami), "each takes as long as a hash"
 
 
 def test_reset_for_a_name_that_nobody_has_mails_nobody(
