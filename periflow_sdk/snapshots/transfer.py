@@ -35,6 +35,7 @@ class Tuning:
 
     Args:
         workers: Chunks under way at once.
+        readers: Chunks read and hashed at once, beside those under way.
         buffers: Chunks in memory at once.
         attempts: Tries for each chunk in all.
         server_attempts: The same for a question to the control plane that does not answer.
@@ -47,6 +48,7 @@ class Tuning:
     """
 
     workers: int = 4
+    readers: int = 2
     buffers: int = 8
     attempts: int = 8
     server_attempts: int = 8
@@ -57,7 +59,11 @@ class Tuning:
 
 
 class Transfer:
-    """One upload or download under way: a pool of workers that fail together."""
+    """One upload or download under way: threads that fail together.
+
+    Readers are threads of their own: behind a queue of chunks to be sent, those to be read next
+    would wait until a connection has nothing to do.
+    """
 
     def __init__(
         self, client: ApiClient, project: str, progress: Progress | None, tuning: Tuning
@@ -70,6 +76,7 @@ class Transfer:
         self.wire = Wire(tuning.stall_seconds, self.cancel)
         self._tuning = tuning
         self._workers = ThreadPoolExecutor(tuning.workers, thread_name_prefix="periflow-transfer")
+        self._readers = ThreadPoolExecutor(tuning.readers, thread_name_prefix="periflow-read")
         self._under_way: set[Future[None]] = set()
 
     def __enter__(self) -> Transfer:
@@ -84,7 +91,8 @@ class Transfer:
         if kind is not None:
             self.cancel.set()
             self.wire.cut()
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._readers, self._workers):
+            pool.shutdown(wait=True, cancel_futures=True)
         self.wire.close()
         self.buffers.close()
         if kind is Cancelled:
@@ -100,8 +108,11 @@ class Transfer:
 
     def run(self, work: Callable[[], None]) -> None:
         """Have a worker do this; raises what an earlier one has failed with."""
-        self._collect()
-        self._under_way.add(self._workers.submit(self._guarded, work))
+        self._submit(self._workers, work)
+
+    def read(self, work: Callable[[], None]) -> None:
+        """Have a reader do this; raises as `run`."""
+        self._submit(self._readers, work)
 
     def join(self) -> None:
         """Wait until all is done; raises what the first failed one raised."""
@@ -169,6 +180,10 @@ class Transfer:
     def url(self, location: ChunkLocation) -> str:
         """The chunk's address; the embedded server may name it without its own."""
         return urljoin(self.client.url + "/", location.url)
+
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+        self._collect()
+        self._under_way.add(pool.submit(self._guarded, work))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

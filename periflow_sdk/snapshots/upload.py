@@ -98,7 +98,7 @@ def _upload(
 
 
 class _Upload:
-    """One upload: this thread asks what is missing, the transfer's workers read, hash and send."""
+    """One upload: this thread asks what is missing, the transfer's readers hash, its workers send."""
 
     def __init__(self, transfer: Transfer, plan: Plan, cache: HashCache) -> None:
         self._transfer = transfer
@@ -109,7 +109,8 @@ class _Upload:
         self._pieces: list[Piece] = []
         self._by_hash: dict[str, Cut] = {}
         self._batch: list[Piece] = []
-        self._reading = 0
+        self._enough = 1
+        self._reading = self._sending = 0
         # What workers report: a piece was read, with its hashes, or one was sent (None).
         self._reports: queue.SimpleQueue[tuple[Piece, list[str]] | None] = queue.SimpleQueue()
 
@@ -158,14 +159,17 @@ class _Upload:
         if self._transfer.is_gentle:
             work()
         else:
-            self._transfer.run(work)
+            self._transfer.read(work)
         while not self._reports.empty():
             self._turn()
 
     def _buffer(self) -> mmap:
-        """A free buffer; while there is none, what has been read goes on its way."""
+        """A free buffer; while there is none, what has been read goes on its way.
+
+        As long as every worker has something to send, more of it is asked about at once.
+        """
         while (buffer := self._transfer.buffers.poll()) is None:
-            if not self._reading:
+            if not self._reading and self._sending <= self._transfer.workers:
                 self._flush()
             self._turn()
         return buffer
@@ -183,7 +187,9 @@ class _Upload:
             except queue.Empty:
                 if self._transfer.cancel.is_set():
                     raise Cancelled from None
-        if report is not None:
+        if report is None:
+            self._sending -= 1
+        else:
             self._reading -= 1
             self._add(*report)
 
@@ -197,7 +203,7 @@ class _Upload:
         self._by_hash[piece.hash] = piece.cut
         self._batch.append(piece)
         held = sum(1 for waiting in self._batch if waiting.buffer is not None)
-        if held >= _HELD_AT_ONCE or len(self._batch) >= _ASKED_AT_ONCE:
+        if held >= self._enough or len(self._batch) >= _ASKED_AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
@@ -205,6 +211,8 @@ class _Upload:
         batch, self._batch = self._batch, []
         if not batch:
             return
+        # The first question is for one chunk, which is on its way that much earlier.
+        self._enough = min(2 * self._enough, _HELD_AT_ONCE)
         refs = [ChunkRef(hash=piece.hash, size=piece.cut.size) for piece in batch]
         missing = {location.hash: location for location in self._missing(refs)}
         for piece in sorted(batch, key=lambda piece: piece.buffer is None):
@@ -220,6 +228,7 @@ class _Upload:
         buffer = piece.buffer if piece.buffer is not None else self._buffer()
         piece.buffer = None
         cut, name = piece.cut, piece.hash
+        self._sending += 1
 
         def work() -> None:
             try:
