@@ -98,7 +98,7 @@ def _upload(
 
 
 class _Upload:
-    """One upload: this thread asks what is missing, the transfer's readers hash, its workers send."""
+    """One upload: this thread asks what is missing, readers of the transfer hash, workers send."""
 
     def __init__(self, transfer: Transfer, plan: Plan, cache: HashCache) -> None:
         self._transfer = transfer

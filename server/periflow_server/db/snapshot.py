@@ -80,20 +80,19 @@ def lease_chunks(session: Session, project_id: str, sizes: dict[str, int], until
     Args:
         sizes: Hash → size in bytes.
     """
+    statement = insert(session, Chunk)
+    # Rows beside the statement, not in it: it is the same one for any number of them, made once.
     # In one order everywhere: two uploads of the same chunks must not wait for each other.
-    for rows in _batches(sorted(sizes.items())):
-        statement = insert(session, Chunk).values(
-            [
-                {"project_id": project_id, "hash": name, "size": size, "leased_until": until}
-                for name, size in rows
-            ]
-        )
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["project_id", "hash"],
-                set_={"leased_until": statement.excluded.leased_until},
-            )
-        )
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["project_id", "hash"],
+            set_={"leased_until": statement.excluded.leased_until},
+        ),
+        [
+            {"project_id": project_id, "hash": name, "size": size, "leased_until": until}
+            for name, size in sorted(sizes.items())
+        ],
+    )
 
 
 def stored(session: Session, project_id: str) -> tuple[int, int]:

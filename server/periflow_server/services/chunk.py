@@ -64,13 +64,13 @@ def missing_chunks(
     """
     wanted = {chunk.hash: chunk for chunk in chunks}
     sizes = {chunk.hash: chunk.size for chunk in wanted.values()}
-    leased = lease(database, door.settings, project_id, sizes)
+    new = lease(database, door.settings, project_id, sizes)
     folder = door.store.local_path(chunk_key(project_id, ""))
     if door.settings.embedded and folder is not None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Nobody could send what nobody had named; if it is there all the same, a PUT says so.
-    named = [name for name in sizes if name not in leased.new]
-    there = sizes_there(door.store, project_id, named, leased.known)
+    named = [name for name in sizes if name not in new]
+    there = sizes_there(database, door.store, project_id, named)
     locations = []
     for name, chunk in wanted.items():
         size = there.get(name)
@@ -91,27 +91,22 @@ def chunk_sources(
     Raises:
         ConflictError: the store lacks some (``chunks_missing``, ``data.missing``).
     """
-    with database.read() as session:
-        _, known = db.stored(session, project_id)
-    refuse_missing(door.store, project_id, {chunk.hash: chunk.size for chunk in chunks}, known)
+    refuse_missing(database, door.store, project_id, {chunk.hash: chunk.size for chunk in chunks})
     return m.ChunkLocations(
         chunks=[door.location("GET", project_id, chunk, direct=True) for chunk in chunks]
     )
 
 
-@dataclass(frozen=True)
-class Lease:
-    """``new``: the chunks that nobody had named before; ``known``: about how many there are now."""
-
-    new: frozenset[str]
-    known: int
-
-
-def lease(database: Database, settings: Settings, project_id: str, sizes: dict[str, int]) -> Lease:
+def lease(
+    database: Database, settings: Settings, project_id: str, sizes: dict[str, int]
+) -> set[str]:
     """Keep chunks from being collected for a while.
 
     Args:
         sizes: Hash → bytes.
+
+    Returns:
+        Those that nobody had named before.
 
     Raises:
         ConflictError: they do not fit into the project (``storage_quota_exceeded``).
@@ -121,8 +116,7 @@ def lease(database: Database, settings: Settings, project_id: str, sizes: dict[s
         with database.write() as session:
             new = quota.admit(session, settings, project_id, sizes)
             db.lease_chunks(session, project_id, sizes, until)
-            _, known = db.stored(session, project_id)
-            return Lease(frozenset(new), known)
+            return new
     except ConflictError as error:
         if error.code == "storage_quota_exceeded":
             quota.free_unfinished(database, project_id)
@@ -130,29 +124,31 @@ def lease(database: Database, settings: Settings, project_id: str, sizes: dict[s
 
 
 def sizes_there(
-    store: Store, project_id: str, hashes: Collection[str], known: int
+    database: Database, store: Store, project_id: str, hashes: Collection[str]
 ) -> dict[str, int]:
-    """The sizes of those of the chunks that the store has, by hash.
+    """The sizes of those of the chunks that the store has, by hash."""
 
-    Args:
-        known: About how many chunks the project has.
-    """
+    def known() -> int:
+        with database.read() as session:
+            return db.stored(session, project_id)[1]
+
     keys = {chunk_key(project_id, name): name for name in hashes}
     found = store.sizes(chunk_key(project_id, ""), keys, known)
     return {keys[key]: size for key, size in found.items()}
 
 
-def refuse_missing(store: Store, project_id: str, sizes: dict[str, int], known: int) -> None:
+def refuse_missing(
+    database: Database, store: Store, project_id: str, sizes: dict[str, int]
+) -> None:
     """Raise when the store lacks one of the chunks, or has it with another size.
 
     Args:
         sizes: Hash → bytes.
-        known: About how many chunks the project has.
 
     Raises:
         ConflictError: ``chunks_missing``, with the hashes in ``data.missing``.
     """
-    there = sizes_there(store, project_id, sizes, known)
+    there = sizes_there(database, store, project_id, sizes)
     missing = [name for name, size in sizes.items() if there.get(name) != size]
     if missing:
         raise ConflictError(

@@ -27,8 +27,8 @@ def commit_snapshot(
     manifest = Manifest.parse(document)
     sizes = {piece.hash: piece.size for piece in manifest.chunks}
     # Leased first: what is found now cannot be collected before the snapshot holds it.
-    leased = chunk.lease(database, settings, project_id, sizes)
-    chunk.refuse_missing(store, project_id, sizes, leased.known)
+    chunk.lease(database, settings, project_id, sizes)
+    chunk.refuse_missing(database, store, project_id, sizes)
     row = db.Snapshot(
         project_id=project_id,
         id=manifest.id,

@@ -184,7 +184,7 @@ def _check_logs(database: Database, store: Store, report: Report, *, quick: bool
         segments = db.log_segments(session)
     report.objects += len(segments)
     if quick:
-        there = store.sizes("logs", [each.key for each in segments], len(segments))
+        there = store.sizes("logs", [each.key for each in segments], lambda: len(segments))
         report.size += sum(there.values())
         faults = {each.key: "missing" for each in segments if each.key not in there}
     else:

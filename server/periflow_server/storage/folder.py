@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -73,7 +73,7 @@ class FolderStore:
         except FileNotFoundError:
             return None
 
-    def sizes(self, folder: str, keys: Collection[str], known: int) -> dict[str, int]:
+    def sizes(self, folder: str, keys: Collection[str], known: Callable[[], int]) -> dict[str, int]:
         return {key: size for key in keys if (size := self.size(key)) is not None}
 
     def listing(self, folder: str) -> Iterator[tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -49,10 +49,10 @@ class ObjectStore:
     def get_bytes(self, key: str) -> bytes:
         return self._bucket.get(self._prefix + key)
 
-    def sizes(self, folder: str, keys: Collection[str], known: int) -> dict[str, int]:
+    def sizes(self, folder: str, keys: Collection[str], known: Callable[[], int]) -> dict[str, int]:
         """A request an object, many at once; or by listing the folder, where that takes fewer."""
         rounds = len(keys) / _AT_ONCE
-        if len(keys) >= _WORTH_LISTING and known / _LISTED_AT_ONCE < rounds:
+        if len(keys) >= _WORTH_LISTING and known() / _LISTED_AT_ONCE < rounds:
             wanted = set(keys)
             return {key: size for key, size in self.listing(folder) if key in wanted}
         asked = [self._prefix + key for key in keys]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -35,12 +35,12 @@ class Store(Protocol):
             FileNotFoundError: there is no such object.
         """
 
-    def sizes(self, folder: str, keys: Collection[str], known: int) -> dict[str, int]:
+    def sizes(self, folder: str, keys: Collection[str], known: Callable[[], int]) -> dict[str, int]:
         """The sizes in bytes of those of the objects that are there.
 
         Args:
             folder: What all the keys begin with, up to a slash.
-            known: About how many objects the folder has.
+            known: Tells about how many objects the folder has; asked where that decides.
         """
 
     def listing(self, folder: str) -> Iterator[tuple[str, int]]:
