@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    bindparam,
     exists,
     func,
     select,
@@ -74,6 +75,12 @@ class SnapshotChunk(Base):
     chunk_hash: Mapped[str] = mapped_column(primary_key=True)
 
 
+_NAMED = select(Chunk.hash).where(
+    Chunk.project_id == bindparam("project_id"),
+    Chunk.hash.in_(bindparam("names", expanding=True)),
+)
+
+
 def lease_chunks(session: Session, project_id: str, sizes: dict[str, int], until: datetime) -> None:
     """Keep these chunks from being collected until then.
 
@@ -106,8 +113,8 @@ def unknown_chunks(session: Session, project_id: str, hashes: Collection[str]) -
     """Those of the chunks that nobody of the project has named yet."""
     unknown = set(hashes)
     for names in _batches(sorted(hashes)):
-        query = select(Chunk.hash).where(Chunk.project_id == project_id, Chunk.hash.in_(names))
-        unknown.difference_update(session.scalars(query))
+        asked = {"project_id": project_id, "names": names}
+        unknown.difference_update(session.scalars(_NAMED, asked))
     return unknown
 
 
