@@ -18,11 +18,13 @@ from place import KEYS, Place, control_plane, seaweedfs, sink
 from source import Source, warm_page_cache
 
 CLIENT = Path(__file__).with_name("client.py")
-OURS = ("raw", "periflow")
+LIMITS = ("sendfile", "raw")
+OURS = (*LIMITS, "periflow")
 PEERS = ("obstore", "s5cmd", "boto3", "s3fs", "awscli")
 INSTALL_SECONDS = 300.0  # of all peers together
 TURN_SECONDS = 900.0
-LARGE_PIECES, SMALL_PIECES = 4, 48
+QUARTERS, SMALL_PIECES = 4, 48
+PART_BYTES = 16 * 1024 * 1024
 Row = dict[str, float]
 
 
@@ -38,7 +40,7 @@ class Comparison:
     def round(self, number: int, pythons: dict[str, Path], folder: Path) -> None:
         """Every tool takes the source up and down once."""
         for name, python in pythons.items():
-            if name in self.skipped:
+            if name in self.skipped or (name == "sendfile" and not self._is_large):
                 continue
             target = folder / "back"
             try:
@@ -51,9 +53,10 @@ class Comparison:
 
     def _turn(self, name: str, python: Path, number: int, target: Path) -> None:
         words = {"up": [], "down": []}
-        if name == "raw":
-            pieces = LARGE_PIECES if len(self.source.layout) == 1 else SMALL_PIECES
-            keys = [f"raw/{piece}" for piece in range(pieces)]
+        if name in LIMITS:
+            parts = -(-self.source.size // PART_BYTES) if self._is_large else SMALL_PIECES
+            pieces = QUARTERS if name == "sendfile" else parts
+            keys = [f"raw/{piece:03}" for piece in range(pieces)]
             words = {way: self.place.sign(m, keys) for way, m in (("up", "PUT"), ("down", "GET"))}
         elif name == "periflow":
             project = self.place.project(f"{self.source.label}-{number}")
@@ -89,14 +92,18 @@ class Comparison:
         row: Row = json.loads(done.stdout.splitlines()[-1])
         return row
 
+    @property
+    def _is_large(self) -> bool:
+        return len(self.source.layout) == 1
+
     def rows(self) -> Iterator[str]:
         names = dict.fromkeys(name for name, _ in self.taken)
-        limits = {way: self._median("raw", way, "seconds") for way in ("up", "down")}
         for name in names:
             cells = []
             for way in ("up", "down"):
                 seconds = self._median(name, way, "seconds")
-                cells += [f"{seconds:.2f}", f"{limits[way] / seconds:.2f}"]
+                limits = [self._median(limit, way, "seconds") / seconds for limit in LIMITS]
+                cells += [f"{seconds:.2f}", *(f"{each:.2f}" for each in reversed(limits))]
             cells += [f"{self._median(name, way, 'cpu'):.2f}" for way in ("up", "down")]
             cells += [f"{self._median(name, way, 'added'):.0f}" for way in ("up", "down")]
             yield f"| {self.place.name} | {self.source.name} | {name} | {' | '.join(cells)} |"
@@ -117,10 +124,10 @@ def compare(sources: list[Source], folder: Path, rounds: int, cache: Path | None
     pythons = dict.fromkeys(OURS, Path(sys.executable))
     missing = _install_peers(pythons, cache) if cache else {}
     yield (
-        "| to | what | tool | up s | raw / it | down s | raw / it | up CPU s | down CPU s "
-        "| up added MB | down added MB |"
+        "| to | what | tool | up s | raw / it | sendfile / it | down s | raw / it | sendfile / it "
+        "| up CPU s | down CPU s | up added MB | down added MB |"
     )
-    yield "| --- " * 11 + "|"
+    yield "| --- " * 13 + "|"
     for name, server in (("sink", sink), ("SeaweedFS", seaweedfs)):
         for source in sources:
             home = folder / f"{name}-{source.label}"
