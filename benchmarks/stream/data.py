@@ -6,9 +6,7 @@ import contextlib
 import io
 import os
 import random
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -101,23 +99,15 @@ def write_parquet(folder: Path) -> None:
 @contextlib.contextmanager
 def store(folder: Path) -> Iterator[str]:
     """A SeaweedFS with an empty bucket; gives its address."""
-    weed = Path(sys.executable).with_name("weed")
-    s3, master, volume, filer = _ports(4)
-    command = [str(weed), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}"]
-    command += [
-        f"-filer.port={filer}",
-        "-admin.ui=false",
-        "-webdav=false",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]
+    sys.path.append(str(STUBS))
+    from seaweed import seaweed_command
+
+    command, url = seaweed_command(folder)
     variables = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     folder.mkdir()
     process = subprocess.Popen(
         command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    url = f"http://127.0.0.1:{s3}"
     try:
         _make_bucket(url)
         yield url
@@ -177,17 +167,6 @@ def bucket_store(url: str, prefix: str | None = None):  # type: ignore[no-untype
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
     )
-
-
-def _ports(count: int) -> list[int]:
-    found: list[int] = []
-    while len(found) < count:
-        port = 20_000 + secrets.randbelow(12_000)
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            found.append(port)
-    return found
 
 
 if __name__ == "__main__":

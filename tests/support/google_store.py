@@ -24,10 +24,11 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import httpx
 import pytest
-from cloud import Asked, Endpoint, _ports, _running, endpoint_of
+from cloud import Asked, Endpoint, _running, endpoint_of
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from seaweed import free_ports
 
 Answer = tuple[int, Any]
 _EMAIL = "trainer@project.iam.gserviceaccount.com"
@@ -53,7 +54,7 @@ class Google:
 def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
     """A GCS server behind an endpoint that knows one service account."""
     folder = tmp_path_factory.mktemp("gcs")
-    (port,) = _ports(1)
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     command = [_program(), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     command += ["-backend", "filesystem", "-filesystem-root", str(folder), "-external-url", url]
