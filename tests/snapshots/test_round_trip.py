@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from periflow_sdk.api import models as m
 from periflow_sdk.errors import UsageError
-from periflow_sdk.snapshots import download_snapshot, read_manifest, upload_files, upload_folder
+from periflow_sdk.snapshots import (
+    download_snapshot,
+    read_manifest,
+    upload,
+    upload_files,
+    upload_folder,
+)
+from periflow_sdk.snapshots.transfer import Tuning
 
 MIB = 1024 * 1024
 
@@ -256,3 +267,64 @@ def test_a_large_file_needs_little_memory(place, tmp_path, start_process, listin
 @pytest.mark.timeout(900)
 def test_five_gigabytes_need_little_memory(place, tmp_path, start_process, listing) -> None:
     check_large_file(place, tmp_path, start_process, listing, 5_000_000_000)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A folder of 20 chunks."""
+    root = tmp_path / "many"
+    root.mkdir()
+    for number in range(20):
+        (root / f"{number}.bin").write_bytes(bytes([number]) * (4 * MIB))
+    return root
+
+
+@pytest.fixture
+def at_read(monkeypatch) -> Callable[[int, Callable[[], object]], None]:
+    """Do something as soon as so many chunks are read."""
+
+    def arrange(number: int, act: Callable[[], object]) -> None:
+        read, count = upload.read_cut, itertools.count(1)
+
+        def read_one(*arguments: Any) -> list[str]:
+            hashes = read(*arguments)
+            if next(count) == number:
+                act()
+            return hashes
+
+        monkeypatch.setattr(upload, "read_cut", read_one)
+
+    return arrange
+
+
+def test_the_first_chunk_is_asked_about_alone_and_the_rest_by_fours_however_slow_the_store(
+    small_server, small_client, many, at_read, monkeypatch
+) -> None:
+    asked: list[int] = []
+    ask = small_client.missing_chunks
+
+    def missing_chunks(project: str, chunks: list[m.ChunkRef]) -> list[m.ChunkLocation]:
+        asked.append(len(chunks))
+        return ask(project, chunks)
+
+    monkeypatch.setattr(small_client, "missing_chunks", missing_chunks)
+    small_server.hold_after(0)
+    at_read(8, lambda: small_server.let_go(pass_on=True))  # all memory is in use by then
+    upload_folder(small_client, "p", many, keep_name=False)
+    assert asked == [1, 2, 4, 4, 4, 4, 1]
+    assert len(small_server.puts) == 20
+
+
+def test_chunks_are_read_while_every_worker_waits_for_the_store(
+    small_server, small_client, many, at_read
+) -> None:
+    sent: list[int] = []
+
+    def let_go() -> None:
+        sent.append(len(small_server.puts))
+        small_server.let_go(pass_on=True)
+
+    small_server.hold_after(2)
+    at_read(5, let_go)  # into the memory of the second, behind which the third is held
+    upload_folder(small_client, "p", many, keep_name=False, tuning=Tuning(workers=1, buffers=3))
+    assert sent == [2]
