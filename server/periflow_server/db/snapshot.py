@@ -87,6 +87,8 @@ def lease_chunks(session: Session, project_id: str, sizes: dict[str, int], until
     Args:
         sizes: Hash → size in bytes.
     """
+    if not sizes:  # a folder of empty files; without rows the statement would still insert one
+        return
     statement = insert(session, Chunk)
     # Rows beside the statement, not in it: it is the same one for any number of them, made once.
     # In one order everywhere: two uploads of the same chunks must not wait for each other.
