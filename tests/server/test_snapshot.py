@@ -48,6 +48,12 @@ def test_commit_refuses_a_chunk_whose_size_is_wrong(owner: Client, chunks: Any) 
         owner.commit_snapshot(owner.project, document)
 
 
+def test_a_snapshot_without_chunks_is_one(owner: Client) -> None:
+    assert owner.missing_chunks(owner.project, []) == []
+    document = json.dumps({"chunks": [], "entries": [], "version": 1}, separators=(",", ":"))
+    assert owner.commit_snapshot(owner.project, document.encode()).size == 0
+
+
 def test_committing_twice_gives_the_same_snapshot(owner: Client, chunks: Any) -> None:
     first = chunks.snapshot(owner, b"twice")
     again = chunks.snapshot(owner, b"twice")
