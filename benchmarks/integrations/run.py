@@ -138,6 +138,7 @@ def train_by_transformers(turns: Turns) -> None:
     import transformers
     from transformers.integrations import TensorBoardCallback, WandbCallback
 
+    from periflow_integrations._transformers_adapter import skip_empty_hooks
     from periflow_integrations.transformers import PeriFlowCallback
 
     class Model(torch.nn.Module):
@@ -159,8 +160,9 @@ def train_by_transformers(turns: Turns) -> None:
         report_to=[],
         disable_tqdm=True,
     )
+    ours = PeriFlowCallback()
     ways = {
-        "PeriFlowCallback": PeriFlowCallback(),
+        "PeriFlowCallback": ours,
         "TensorBoard": TensorBoardCallback(),
         "W&B": WandbCallback(),
     }
@@ -172,7 +174,10 @@ def train_by_transformers(turns: Turns) -> None:
     others = [other for other in handler.callbacks if other not in callbacks]
 
     def switch(way: str) -> None:
+        ours._unskip()
         handler.callbacks = [*others, ways[way]] if way in ways else others
+        if way == "PeriFlowCallback":
+            ours._unskip = skip_empty_hooks(handler)
 
     turns.switch = switch
     trainer.train()
