@@ -91,7 +91,6 @@ def train_by_lightning(turns: Turns) -> None:
     from lightning import pytorch as pl
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
-    from periflow_integrations._lightning_adapter import watch_batches
     from periflow_integrations.lightning import PeriFlowCallback
 
     class Model(pl.LightningModule):
@@ -123,11 +122,9 @@ def train_by_lightning(turns: Turns) -> None:
 
     def switch(way: str) -> None:
         trainer.loggers = [loggers[way]] if way in loggers else []
-        if callback._unwatch is not None:
-            callback._unwatch()
-            callback._unwatch = None
+        callback._changes.close()
         if way == "PeriFlowCallback":
-            callback._unwatch = watch_batches(trainer, callback._begin, callback._end)
+            callback._enter(trainer)
 
     turns.switch = switch
     batches = [torch.randn(32, turns.width)] * turns.total

@@ -13,7 +13,6 @@ from typing import Any
 
 import periflow_sdk as pf
 from periflow_integrations import _run
-from periflow_integrations import _transformers_adapter as adapter
 from periflow_integrations._framework import demand, is_tested
 from periflow_sdk import _training
 from periflow_sdk.errors import UsageError
@@ -23,6 +22,8 @@ demand("accelerate", ("accelerate",), "accelerate>=1.12")
 
 import transformers  # noqa: E402  (a missing library is told in our words first)
 from accelerate import PartialState  # noqa: E402
+
+from periflow_integrations import _transformers_adapter as adapter  # noqa: E402
 
 __all__ = ["PeriFlowCallback"]
 
