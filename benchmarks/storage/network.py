@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import statistics
@@ -39,7 +40,10 @@ class Comparison:
 
     def round(self, number: int, pythons: dict[str, Path], folder: Path) -> None:
         """Every tool takes the source up and down once."""
-        for name, python in pythons.items():
+        # Who comes first rotates: a server that was idle, or is new, is slower to begin with.
+        turns = list(pythons.items())
+        first = number % len(turns)
+        for name, python in (*turns[first:], *turns[:first]):
             if name in self.skipped or (name == "sendfile" and not self._is_large):
                 continue
             target = folder / "back"
@@ -103,7 +107,7 @@ class Comparison:
             for way in ("up", "down"):
                 seconds = self._median(name, way, "seconds")
                 limits = [self._median(limit, way, "seconds") / seconds for limit in LIMITS]
-                cells += [f"{seconds:.2f}", *(f"{each:.2f}" for each in reversed(limits))]
+                cells += [f"{seconds:.2f}", *(_shown(each) for each in reversed(limits))]
             cells += [f"{self._median(name, way, 'cpu'):.2f}" for way in ("up", "down")]
             cells += [f"{self._median(name, way, 'added'):.0f}" for way in ("up", "down")]
             yield f"| {self.place.name} | {self.source.name} | {name} | {' | '.join(cells)} |"
@@ -170,6 +174,10 @@ def _install(name: str, place: Path, deadline: float) -> Path:
             subprocess.run(words, check=True, timeout=left, capture_output=True, text=True)
         (place / "installed").touch()
     return python
+
+
+def _shown(ratio: float) -> str:
+    return "-" if math.isnan(ratio) else f"{ratio:.2f}"
 
 
 def _last_words(error: Exception) -> str:
