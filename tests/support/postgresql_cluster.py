@@ -16,8 +16,8 @@ import psycopg
 from periflow_server.db.base import Database
 from periflow_server.db.schema import prepare_schema
 
-_START_SECONDS = 30
-_STOP_SECONDS = 20
+_START_SECONDS = 90
+_STOP_SECONDS = 60
 _TEMPLATE = "prepared"
 _OPTIONS = {
     "listen_addresses": "",

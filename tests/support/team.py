@@ -81,7 +81,7 @@ class Person:
         )
         return path
 
-    def wait_for_job(self, number: int, *statuses: str, seconds: float = 60) -> Any:
+    def wait_for_job(self, number: int, *statuses: str, seconds: float = 120) -> Any:
         """The job as soon as it is in one of these states (by default: ended)."""
         wanted = statuses or ("success", "failed", "stopped")
         deadline = time.monotonic() + seconds
