@@ -107,7 +107,15 @@ class Run:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "example", [CIFAR, LIGHTNING, HUGGINGFACE], ids=lambda example: example.name
+    "example",
+    [
+        CIFAR,
+        # Each day: these scripts in tests/integrations/test_example.py, and jobs of these
+        # frameworks that are preempted beside it.
+        pytest.param(LIGHTNING, marks=pytest.mark.soak),
+        pytest.param(HUGGINGFACE, marks=pytest.mark.soak),
+    ],
+    ids=lambda example: example.name,
 )
 def test_example_goes_on_where_it_was_preempted(settled, example: Example) -> None:
     run = Run(settled, example)
