@@ -39,15 +39,15 @@ class AppendFile:
         self._kept = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # a number to open over
         self._reopen()
 
-    def append(self, line: bytes) -> bool:
-        """Write one record; False if it is lost."""
+    def append(self, line: bytes, records: int = 1) -> bool:
+        """Write a record, or so many at once; False if they are lost."""
         try:
             written = _write(self._fd, line)
         except OSError as error:
-            return self._append_in_trouble(line, error)
+            return self._append_in_trouble(line, error, records)
         if written != len(line):
             self._fd, self._is_torn = -1, True
-            return self._lose("the disk is full")
+            return self._lose("the disk is full", records)
         self._left -= written
         if self._left <= 0:
             self._look()
@@ -65,21 +65,21 @@ class AppendFile:
         if kept >= 0:
             os.close(kept)
 
-    def _append_in_trouble(self, line: bytes, error: OSError) -> bool:
+    def _append_in_trouble(self, line: bytes, error: OSError, records: int) -> bool:
         if self._kept < 0:
-            return self._lose(self._closed_reason)
+            return self._lose(self._closed_reason, records)
         if self._is_missing and not self._reopen():
-            return self._lose("its folder was deleted")
+            return self._lose("its folder was deleted", records)
         data = b"\n" + line if self._is_torn else line
         try:
             written = _write(self._kept, data)
         except OSError as again:
             self._fd = -1
-            return self._lose(again.strerror or error.strerror)
+            return self._lose(again.strerror or error.strerror, records)
         if written != len(data):
             is_newline_only = self._is_torn and written == 1
             self._is_torn = not is_newline_only
-            return self._lose("the disk is full")
+            return self._lose("the disk is full", records)
         self._fd, self._is_torn = self._kept, False
         return True
 
@@ -105,8 +105,8 @@ class AppendFile:
         self._fd, self._is_torn, self._is_missing = self._kept, False, False
         return True
 
-    def _lose(self, reason: str | None) -> bool:
-        self.lost += 1
+    def _lose(self, reason: str | None, records: int) -> bool:
+        self.lost += records
         self._note(reason)
         return False
 

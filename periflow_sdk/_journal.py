@@ -14,9 +14,8 @@ from .errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
     from pathlib import Path
-    from typing import Any
 
     from ._staging import StagedFile
     from .environment import JobEnvironment
@@ -58,24 +57,18 @@ class Journal(MetricLog):
         milliseconds, microseconds = _now_ns() // 1_000_000, nanoseconds // 1000
         self.file.append(_STEP_BYTES % (step, milliseconds, microseconds))
 
-    def _write_step(
-        self, step: int, milliseconds: int, nanoseconds: int, values: Mapping[str, Any]
-    ) -> None:
-        microseconds = nanoseconds // 1000
-        given: tuple[Any, ...] = (*values.values(),)
-        is_plain = bool(given)
-        for value in given:
-            if value.__class__ is not float or value - value != 0.0:  # NaN and the infinities
-                is_plain = False
-                break
-        if not is_plain:
-            self.file.append(_STEP_BYTES % (step, milliseconds, microseconds))
-            self.what_fits(step, values, milliseconds)
-            return
-        template = self._step_templates[(*values,)]
-        head = (step, milliseconds, microseconds, step, milliseconds)
-        if not self.file.append(template % (*head, *given)):
-            self.file.lost += 1  # they are two records
+    def _step_line(
+        self,
+        step: int,
+        milliseconds: int,
+        nanoseconds: int,
+        names: Iterable[str],
+        values: list[float],
+    ) -> bytes:
+        head = (step, milliseconds, nanoseconds // 1000)
+        if not values:
+            return _STEP_BYTES % head
+        return self._step_templates[(*names,)] % (*head, step, milliseconds, *values)
 
     def init(
         self,
@@ -254,5 +247,5 @@ class LocalLog(MetricLog):
         return fd
 
 
-def _forget(line: bytes) -> None:
+def _forget(line: bytes, records: int = 1) -> None:
     """The end of a run that nobody wants a log of."""

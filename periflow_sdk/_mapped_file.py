@@ -49,15 +49,15 @@ class MappedFile:
         self._is_looking = False
         self._reopen()
 
-    def append(self, line: bytes) -> bool:
-        """Copy one record into the file; False if it is lost."""
+    def append(self, line: bytes, records: int = 1) -> bool:
+        """Copy a record, or so many at once, into the file; False if they are lost."""
         # Threads change only where a function is called or a loop goes round. There is neither
         # from the look at the position to the copy, so nobody else gets the same place.
         size = len(line)
         start = self._position
         end = start + size
         if end > self._end:
-            return self._append_after_look(line)
+            return self._append_after_look(line, records)
         self._position = end
         self._window[start:end] = line  # type: ignore[index]
         return True
@@ -77,17 +77,17 @@ class MappedFile:
         if fd >= 0:
             os.close(fd)
 
-    def _append_after_look(self, line: bytes) -> bool:
+    def _append_after_look(self, line: bytes, records: int) -> bool:
         if self._closed_reason:
-            return self._lose(self._closed_reason)
+            return self._lose(self._closed_reason, records)
         with self._turn:
             if self._is_looking:
-                return self._lose("a signal handler came in between")
+                return self._lose("a signal handler came in between", records)
             self._is_looking, self._end = True, -1
             try:
                 reason = self._make_room(len(line))
                 if reason is not None or self._window is None:
-                    return self._lose(reason)
+                    return self._lose(reason, records)
                 start, self._position = self._position, self._position + len(line)
                 self._window[start : self._position] = line
                 self._end = min(len(self._window), self._position + _LOOK_BYTES)
@@ -154,8 +154,8 @@ class MappedFile:
             self._note(error.strerror)
         os.close(fd)
 
-    def _lose(self, reason: str | None) -> bool:
-        self.lost += 1
+    def _lose(self, reason: str | None, records: int) -> bool:
+        self.lost += records
         self._note(reason)
         return False
 

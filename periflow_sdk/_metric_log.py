@@ -11,7 +11,7 @@ from .errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 HELD_STEPS = 32  # a process that is killed loses as many at most,
@@ -37,10 +37,10 @@ class MetricLog:
     Args:
         start: How a line begins: a template that takes the step and unix milliseconds.
         end: How it ends, after names and values.
-        append: Takes the line.
+        append: Takes a line, or several and how many they are.
     """
 
-    def __init__(self, start: str, end: str, append: Callable[[bytes], object]) -> None:
+    def __init__(self, start: str, end: str, append: Callable[..., object]) -> None:
         self.late = LateValues()
         self.held: list[tuple[int, int, int, Mapping[str, Any]]] = []
         self.held_until = 0
@@ -86,20 +86,39 @@ class MetricLog:
     def write_held(self) -> None:
         """Write the steps that were held: number, perf_counter_ns at the end, ns, values."""
         held, self.held = self.held, []
+        if not held:
+            return
+        self.held_until = held[-1][1] + HELD_NANOSECONDS
         epoch = _now_ns() - _clock()
+        lines: list[bytes] = []
         for step, ended_at, nanoseconds, values in held:
-            self.held_until = ended_at + HELD_NANOSECONDS
-            numbers = {
-                name: value if value.__class__ is float else number(value)
-                for name, value in values.items()
-            }
-            self._write_step(step, (epoch + ended_at) // 1_000_000, nanoseconds, numbers)
+            milliseconds = (epoch + ended_at) // 1_000_000
+            floats = _floats(values)
+            if floats is not None:
+                lines.append(self._step_line(step, milliseconds, nanoseconds, values, floats))
+                continue
+            lines.append(self._step_line(step, milliseconds, nanoseconds, {}, []))
+            self._append_steps(lines)
+            lines.clear()
+            numbers = {name: number(value) for name, value in values.items()}
+            self.what_fits(step, numbers, milliseconds)
+        self._append_steps(lines)
 
-    def _write_step(
-        self, step: int, milliseconds: int, nanoseconds: int, values: Mapping[str, Any]
-    ) -> None:
-        """Write a step that is done, and its values."""
-        self.what_fits(step, values, milliseconds)
+    def _step_line(
+        self,
+        step: int,
+        milliseconds: int,
+        nanoseconds: int,
+        names: Iterable[str],
+        values: list[float],
+    ) -> bytes:
+        """What is kept of a step that is done and of its values, all of them finite."""
+        return self._templates[(*names,)] % (step, milliseconds, *values) if values else b""
+
+    def _append_steps(self, lines: list[bytes]) -> None:
+        text = b"".join(lines)
+        if text:
+            self._append(text, text.count(b"\n"))
 
     def drain(self) -> None:
         """Write what was held, and the values that have arrived from a GPU by now."""
@@ -127,6 +146,18 @@ class MetricLog:
         if fetched:
             self.late.add(step, milliseconds, fetched)
         return texts
+
+
+def _floats(values: Mapping[str, Any]) -> list[float] | None:
+    """The values if all are finite floats, or tensors of one that need no wait; else None."""
+    floats = []
+    for name, value in values.items():
+        if value.__class__ is not float:
+            value = number(value)
+        if value.__class__ is not float or value - value != 0.0 or name.__class__ is not str:
+            return None
+        floats.append(value)
+    return floats
 
 
 class _Text(str):
