@@ -52,7 +52,7 @@ SAVING = PRELUDE + textwrap.dedent("""
 """)
 
 SAVING_FSDP = PRELUDE + textwrap.dedent("""
-    import torch._dynamo  # as an optimizer does, in each rank
+    import torch._dynamo  # as optimizers do, in each rank
     import torch.distributed.checkpoint.state_dict as sd
     from torch.distributed.fsdp import fully_shard
 
@@ -77,6 +77,7 @@ SAVING_FSDP = PRELUDE + textwrap.dedent("""
 """)
 
 LOADING = PRELUDE + textwrap.dedent("""
+    import torch._dynamo  # as dcp.load() does, in each rank
     shapes = {"0.weight": (8, 6), "0.bias": (8,), "1.weight": (3, 8), "1.bias": (3,)}
     state = {"model": {name: sharded(torch.zeros(shape)) for name, shape in shapes.items()}}
     dcp.load(state, checkpoint_id=pf.latest_checkpoint())
