@@ -91,7 +91,6 @@ def train_by_lightning(turns: Turns) -> None:
     from lightning import pytorch as pl
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
-    from periflow_integrations._lightning_adapter import watch_batches
     from periflow_integrations.lightning import PeriFlowCallback
 
     class Model(pl.LightningModule):
@@ -123,11 +122,9 @@ def train_by_lightning(turns: Turns) -> None:
 
     def switch(way: str) -> None:
         trainer.loggers = [loggers[way]] if way in loggers else []
-        if callback._unwatch is not None:
-            callback._unwatch()
-            callback._unwatch = None
+        callback._changes.close()
         if way == "PeriFlowCallback":
-            callback._unwatch = watch_batches(trainer, callback._begin, callback._end)
+            callback._enter(trainer)
 
     turns.switch = switch
     batches = [torch.randn(32, turns.width)] * turns.total
@@ -138,6 +135,7 @@ def train_by_transformers(turns: Turns) -> None:
     import transformers
     from transformers.integrations import TensorBoardCallback, WandbCallback
 
+    from periflow_integrations._transformers_adapter import skip_empty_hooks
     from periflow_integrations.transformers import PeriFlowCallback
 
     class Model(torch.nn.Module):
@@ -159,8 +157,9 @@ def train_by_transformers(turns: Turns) -> None:
         report_to=[],
         disable_tqdm=True,
     )
+    ours = PeriFlowCallback()
     ways = {
-        "PeriFlowCallback": PeriFlowCallback(),
+        "PeriFlowCallback": ours,
         "TensorBoard": TensorBoardCallback(),
         "W&B": WandbCallback(),
     }
@@ -172,7 +171,10 @@ def train_by_transformers(turns: Turns) -> None:
     others = [other for other in handler.callbacks if other not in callbacks]
 
     def switch(way: str) -> None:
+        ours._unskip()
         handler.callbacks = [*others, ways[way]] if way in ways else others
+        if way == "PeriFlowCallback":
+            ours._unskip = skip_empty_hooks(handler)
 
     turns.switch = switch
     trainer.train()

@@ -143,3 +143,9 @@ def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-y", "--yes", "-f", "--force", "yes", is_flag=True, help="Do not ask.")(
         function
     )
+
+
+def deletion_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--dry-run`` as the parameter ``dry_run``, and what yes_option() adds."""
+    described = "Show what would be deleted, and delete nothing."
+    return yes_option(click.option("--dry-run", is_flag=True, help=described)(function))

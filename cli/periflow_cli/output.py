@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -191,6 +192,20 @@ class Output:
         if not click.confirm(question, err=True):
             self.note("Nothing was changed.")
             raise click.exceptions.Exit(1)
+
+    def confirm_deletion(
+        self, losses: Iterable[str], question: str, *, yes: bool, dry_run: bool, as_json: bool
+    ) -> bool:
+        """Show what goes and ask, as confirm() does; False for a dry run, which only shows it."""
+        for line in losses:
+            (self.line if dry_run and not as_json else self.note)(line)
+        if not dry_run:
+            self.confirm(question, yes=yes)
+        return not dry_run
+
+    def hint_deletion(self, kind: str, names: Iterable[str], *, dry_run: bool) -> None:
+        """After confirm_deletion(): how to do what a dry run has shown, or to see what is left."""
+        self.hint(f"pf {kind} delete {shlex.join(names)}" if dry_run else f"pf {kind} list")
 
 
 def plain(value: Any) -> Any:

@@ -7,12 +7,14 @@
 | ``optim_progress``, ``optim_step_progress`` | 1.6 | ``trainer.global_step`` |
 | ``automatic_optimization.run``, ``manual_optimization.run`` | 2.0 | hooks of every batch |
 | ``batch_progress.increment_ready`` | 1.6 | hooks of every batch |
+| ``PassThroughProfiler.profile`` does nothing | 1.5 | it stays as it is |
 | a hook that is None is not called (``trainer.call``) | 2.0 | it is called, for nothing |
 | ``_signal_connector._original_handlers`` | 1.6 | Lightning's own SIGTERM handler stays |
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import signal
@@ -187,6 +189,27 @@ def watch_batches(
         loop.batch_progress.increment_ready, owner.run = count, train
 
     return undo
+
+
+def skip_empty_profiles(trainer: Any) -> Callable[[], None]:
+    """Have Lightning's profiler that measures nothing do so at less cost, where it is the one used.
+
+    Lightning asks it some twenty times a step, each time through a generator that does nothing:
+    together several times what a step's end has to do.
+
+    Returns:
+        Undoes it.
+    """
+    profiler = trainer.profiler
+    profilers = importlib.import_module(f"{_package_of(trainer)}.profilers")
+    if type(profiler) is not profilers.PassThroughProfiler or "profile" in vars(profiler):
+        return lambda: None
+    profiler.profile = _Unmeasured
+    return lambda: vars(profiler).pop("profile", None)
+
+
+class _Unmeasured(contextlib.nullcontext[str], contextlib.ContextDecorator):
+    """What profile(name) of that profiler gives: a context of the name, or a decorator."""
 
 
 def silence(callback: Any) -> None:

@@ -5,6 +5,7 @@ Resume with ``trainer.fit(model, ckpt_path=pf.latest_checkpoint())``.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -49,7 +50,7 @@ class PeriFlowCallback:
         self._logged: adapter.LoggedValues | None = None
         self._count: Any = None
         self._updates = 0
-        self._unwatch: Callable[[], Any] | None = None
+        self._changes = contextlib.ExitStack()
         self._recorded: dict[str, Any] = {}
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -77,7 +78,7 @@ class PeriFlowCallback:
         self._updates = self._count.completed
         if self._is_tested:
             adapter.silence(self)
-            self._unwatch = adapter.watch_batches(trainer, self._begin, self._end)
+            self._enter(trainer)
         if pf.should_stop():
             adapter.stop(trainer)
 
@@ -164,9 +165,12 @@ class PeriFlowCallback:
         if self._is_in_step:
             _run.abandon_step()
         self._is_active = self._is_in_step = False
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
+        self._changes.close()
+
+    def _enter(self, trainer: Any) -> None:
+        """Change what Lightning calls at each step, until the training is left."""
+        self._changes.callback(adapter.watch_batches(trainer, self._begin, self._end))
+        self._changes.callback(adapter.skip_empty_profiles(trainer))
 
     def _open_run(self) -> None:
         if _run.is_open():

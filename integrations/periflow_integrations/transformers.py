@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ demand("accelerate", ("accelerate",), "accelerate>=1.12")
 
 import transformers  # noqa: E402  (a missing library is told in our words first)
 from accelerate import PartialState  # noqa: E402
+
+from periflow_integrations import _transformers_adapter as adapter  # noqa: E402
 
 __all__ = ["PeriFlowCallback"]
 
@@ -41,6 +44,7 @@ class PeriFlowCallback(transformers.TrainerCallback):
         self._is_active = self._is_in_step = self._is_leaving = False
         self._ended_at = 0  # of a step that ends with the values that are to be logged
         self._uploaded_step = -1
+        self._unskip: Callable[[], None] = _nothing
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         _refuse_jit(args)
@@ -52,7 +56,10 @@ class PeriFlowCallback(transformers.TrainerCallback):
         if not self._is_active:
             return
         PeriFlowCallback._in_charge = (self, state)
-        is_tested("transformers", transformers.__version__, NEWEST_TESTED)
+        self._unskip()
+        if is_tested("transformers", transformers.__version__, NEWEST_TESTED):
+            handler = adapter.handler_of(self)
+            self._unskip = adapter.skip_empty_hooks(handler) if handler else _nothing
         _run.open_run(state.max_steps, args.to_sanitized_dict())
         remedy = "train(resume_from_checkpoint=pf.latest_checkpoint())"
         _run.warn_if_begun_anew(state.global_step, remedy)
@@ -117,6 +124,7 @@ class PeriFlowCallback(transformers.TrainerCallback):
         if self._is_in_step:
             _run.abandon_step()
         self._is_active = self._is_in_step = False
+        self._unskip()
         _run.ended(is_final=False)
 
     def _complete_step(self, values: Any, control: Any) -> None:
@@ -128,6 +136,10 @@ class PeriFlowCallback(transformers.TrainerCallback):
 
     def _is_mine(self, state: Any) -> bool:
         return PeriFlowCallback._in_charge == (self, state)
+
+
+def _nothing() -> None:
+    """No hook is skipped."""
 
 
 def _saved_folder(args: Any, state: Any) -> Path | None:

@@ -196,6 +196,9 @@ def test_delete_takes_several_and_tells_what_uses_them(home: Shell) -> None:
     assert "add --yes" in asked.stderr
     assert "one (wandb, project) is used by job" in asked.stderr
     assert "two (wandb, project) is used by nothing" in asked.stderr
+    shown = home.run("credential", "delete", "one", "two", "--dry-run")
+    assert "two (wandb, project) is used by nothing" in shown.stdout
+    assert "pf credential delete one two" in shown.stderr
     home.pf("credential", "delete", "one", "two", "-y")
     home.pf("job", "stop", "latest", "-y")
     done = home.run("credential", "view", "one")

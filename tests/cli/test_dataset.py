@@ -127,7 +127,9 @@ def test_delete_asks_and_takes_several(settled, cifar: Path) -> None:
         settled.pf("dataset", "upload", "-n", name, "-p", cifar)
     asked = settled.run("dataset", "delete", "old-1", "old-2")
     assert asked.returncode == 2 and "--yes" in asked.stderr
+    shown = settled.json("dataset", "delete", "old-1", "old-2", "--dry-run")
     gone = settled.json("dataset", "delete", "old-1", "old-2", "-f")
+    assert shown == gone
     assert [each["name"] for each in gone] == ["old-1", "old-2"]
     assert not {"old-1", "old-2"} & {each["name"] for each in settled.json("dataset", "list")}
 

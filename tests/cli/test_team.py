@@ -290,6 +290,8 @@ def test_deleted_project_and_organization_are_asked_for_and_forgotten(shell: She
     shell.settle()
     done = shell.run("project", "delete", "engines")
     assert done.returncode == 2 and "--yes" in done.stderr
+    assert "engines: with all its jobs" in shell.pf("project", "delete", "engines", "--dry-run")
+    assert "analytical: with all" in shell.pf("org", "delete", "analytical", "--dry-run")
     assert shell.pf("project", "delete", "engines", "-y") == "Deleted project engines.\n"
     refused(shell.run("project", "current"), 2, "pf project switch")
     assert shell.json("project", "list") == []

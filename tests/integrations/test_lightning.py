@@ -278,13 +278,35 @@ def test_values_on_a_device_are_handed_over_without_being_read(job, monkeypatch)
 
         monkeypatch.setattr(torch.Tensor, name, counted)
     monkeypatch.setattr(torch.Tensor, "is_cpu", False)
-    for writes in ("_write_step", "what_fits"):
-        monkeypatch.setattr(Journal, writes, lambda *args: given.append(args[-1]))
+    monkeypatch.setattr(Journal, "what_fits", lambda _, step, values, *__: given.append(values))
     trainer(max_epochs=2).fit(model(), batches(4), batches(1))
     without = len(reads)
     trainer(PeriFlowCallback(), max_epochs=2).fit(model(), batches(4), batches(1))
     assert len(reads) == 2 * without
     assert {type(value) for values in given for value in values.values()} == {torch.Tensor}
+
+
+def test_profiler_that_measures_is_left_alone_and_one_that_does_not_is_the_same_to_scripts(
+    job, monkeypatch
+) -> None:
+    simple = lightning.profilers.SimpleProfiler()
+    trainer(PeriFlowCallback(), profiler=simple, max_epochs=1).fit(model(), batches(4))
+    assert len(simple.recorded_durations["run_training_batch"]) == 4
+    started, seen = [], []
+    empty = lightning.profilers.PassThroughProfiler
+    monkeypatch.setattr(empty, "start", lambda _, action: started.append(action))
+
+    def use(trainer: Any, *args: Any) -> None:
+        with trainer.profiler.profile("mine") as name:
+            seen.append(name)
+        seen.append(trainer.profiler.profile("mine too")(lambda: "called")())
+
+    using = lightning.callbacks.LambdaCallback(on_train_batch_start=use)
+    fit = trainer(PeriFlowCallback(), using, max_epochs=1)
+    fit.fit(model(), batches(2))
+    assert seen == ["mine", "called"] * 2 and "run_training_batch" not in started
+    with fit.profiler.profile("after"):
+        assert started[-1] == "after"
 
 
 def test_untested_newer_version_is_told_once_and_works(job, monkeypatch, capfd) -> None:

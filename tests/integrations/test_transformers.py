@@ -210,3 +210,38 @@ def test_callback_outside_a_job_is_a_local_run(local, tmp_path) -> None:
     trainer(tmp_path / "out", PeriFlowCallback(), save_strategy="epoch").train()
     assert points(local, "loss") == [(k, 1.0 - k) for k in range(1, 7)]
     assert pf.status().mode == "local"
+
+
+class Updates(transformers.TrainerCallback):
+    """Counts the updates of the weights."""
+
+    count = 0
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.count += 1
+
+
+def test_hook_of_every_step_is_called_for_whoever_has_it(job) -> None:
+    class Adds(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 2:
+                run.add_callback(late)
+
+    early, late = Updates(), Updates()
+    trainer(job.checkpoints, PeriFlowCallback(), early).train()
+    run = trainer(job.checkpoints, PeriFlowCallback(), Adds())
+    run.train()
+    assert (early.count, late.count) == (6, 4)
+
+
+def test_hook_of_every_step_that_nobody_has_is_not_called(job, monkeypatch) -> None:
+    called = []
+    empty = transformers.TrainerCallback
+    for name in ("on_pre_optimizer_step", "on_optimizer_step", "on_substep_end"):
+        monkeypatch.setattr(empty, name, lambda *_, name=name, **__: called.append(name))
+    run = trainer(job.checkpoints, PeriFlowCallback(), gradient_accumulation_steps=2)
+    run.train()
+    assert called == [], "another version of Trainer calls its hooks in another way"
+    run.remove_callback(PeriFlowCallback)
+    run.train()
+    assert len(set(called)) == 3

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from periflow_cli.group import Group, Invocation, json_option, limit_option, yes_option
+from periflow_cli.group import Group, Invocation, deletion_options, json_option, limit_option
 
 if TYPE_CHECKING:
     from periflow_cli.output import Output
@@ -139,8 +139,7 @@ def download_checkpoint(
 
 @group.command("delete")
 @click.argument("checkpoints", nargs=-1, required=True, metavar="CHECKPOINT...")
-@yes_option
-@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@deletion_options
 @json_option
 @click.pass_obj
 def delete_checkpoints(
@@ -158,19 +157,16 @@ def delete_checkpoints(
     with before_any(len(found)):
         for each in found:
             client.delete_checkpoint(project, each.id, dry_run=True)
-    for each in found:
-        (output.line if dry_run and not as_json else output.note)(_loss(each))
-    if not dry_run:
-        what = f"{len(found)} checkpoints" if len(found) > 1 else f"checkpoint {found[0].id}"
-        output.confirm(f"Delete {what}?", yes=yes)
-    for each in found if not dry_run else ():
+    what = f"{len(found)} checkpoints" if len(found) > 1 else f"checkpoint {found[0].id}"
+    lines, question = map(_loss, found), f"Delete {what}?"
+    is_wanted = output.confirm_deletion(lines, question, yes=yes, dry_run=dry_run, as_json=as_json)
+    for each in found if is_wanted else ():
         client.delete_checkpoint(project, each.id)
         if not as_json:
             output.line(f"Deleted checkpoint {each.id}.")
     if as_json:
         output.json(found)
-    ids = " ".join(each.id for each in found)
-    output.hint(f"pf checkpoint delete {ids}" if dry_run else "pf checkpoint list")
+    output.hint_deletion("checkpoint", (each.id for each in found), dry_run=dry_run)
 
 
 def _loss(checkpoint: Checkpoint) -> str:

@@ -14,7 +14,14 @@ from periflow_cli.credential_field import (
     given_values,
     options_of,
 )
-from periflow_cli.group import Command, Group, Invocation, json_option, switches, yes_option
+from periflow_cli.group import (
+    Command,
+    Group,
+    Invocation,
+    deletion_options,
+    json_option,
+    switches,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,28 +254,37 @@ def update_credential(
 @group.command("delete")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @_share_option
-@yes_option
+@deletion_options
 @json_option
 @click.pass_obj
 def delete_credentials(
-    invocation: Invocation, /, names: tuple[str, ...], shared: bool, yes: bool, as_json: bool
+    invocation: Invocation,
+    /,
+    names: tuple[str, ...],
+    shared: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Delete credentials; what uses them is shown first, and fails then."""
     output = invocation.output
     connection = invocation.connect()
     found = [find_credential(connection, name, shared) for name in names]
-    for each in found:
-        for line in _uses(each) or ["nothing"]:
-            output.note(f"{each.name} ({each.type}, {each.scope}) is used by {line}.")
-    output.confirm(f"Delete {', '.join(each.name for each in found)}?", yes=yes)
-    for each in found:
+    lines = [
+        f"{each.name} ({each.type}, {each.scope}) is used by {use}."
+        for each in found
+        for use in _uses(each) or ["nothing"]
+    ]
+    question = f"Delete {', '.join(each.name for each in found)}?"
+    is_wanted = output.confirm_deletion(lines, question, yes=yes, dry_run=dry_run, as_json=as_json)
+    for each in found if is_wanted else ():
         place = _place(connection, each.scope == "organization")
         connection.client.delete_credential(place, each.id, force=True)
         if not as_json:
             output.line(f"Deleted credential {each.name}.")
     if as_json:
         output.json(found)
-    output.hint("pf credential list")
+    output.hint_deletion("credential", [*(["-g"] if shared else []), *names], dry_run=dry_run)
 
 
 def find_credential(connection: Connection, name: str, shared: bool = False) -> Credential:

@@ -10,7 +10,7 @@ from periflow_cli.commands.dataset_create import create_dataset
 from periflow_cli.commands.dataset_download import download_dataset
 from periflow_cli.commands.dataset_upload import metadata_option, upload_dataset
 from periflow_cli.commands.dataset_view import view_dataset
-from periflow_cli.group import Group, Invocation, json_option, yes_option
+from periflow_cli.group import Group, Invocation, deletion_options, json_option
 
 if TYPE_CHECKING:
     from periflow_sdk.api.models import Dataset
@@ -96,11 +96,11 @@ def edit_dataset(
 
 @group.command("delete")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@yes_option
+@deletion_options
 @json_option
 @click.pass_obj
 def delete_datasets(
-    invocation: Invocation, /, names: tuple[str, ...], yes: bool, as_json: bool
+    invocation: Invocation, /, names: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Delete datasets; which jobs read them is shown first.
 
@@ -111,18 +111,18 @@ def delete_datasets(
     output = invocation.output
     connection = invocation.connect()
     datasets = [find_dataset(connection, name) for name in names]
+    lines = []
     for each in datasets:
-        output.note(f"{each.name}: {amount_of(each)}")
-        if each.used_by:
-            output.note(_readers(each))
-    output.confirm(f"Delete {', '.join(each.name for each in datasets)}?", yes=yes)
-    for each in datasets:
+        lines += [f"{each.name}: {amount_of(each)}", *([_readers(each)] if each.used_by else ())]
+    question = f"Delete {', '.join(each.name for each in datasets)}?"
+    is_wanted = output.confirm_deletion(lines, question, yes=yes, dry_run=dry_run, as_json=as_json)
+    for each in datasets if is_wanted else ():
         connection.client.delete_dataset(connection.project.id, each.id, force=True)
         if not as_json:
             output.line(f"Deleted dataset {each.name}.")
     if as_json:
         output.json(datasets)
-    output.hint("pf dataset list")
+    output.hint_deletion("dataset", names, dry_run=dry_run)
 
 
 def _readers(dataset: Dataset) -> str:

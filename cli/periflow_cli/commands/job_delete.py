@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-from periflow_cli.group import Command, Invocation, json_option, yes_option
+from periflow_cli.group import Command, Invocation, deletion_options, json_option
 
 
 @click.command("delete", cls=Command)
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@yes_option
-@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@deletion_options
 @json_option
 @click.pass_obj
 def delete_jobs(
@@ -28,17 +27,14 @@ def delete_jobs(
         for job_id in found:
             client.delete_job(project, job_id, dry_run=True)
     losses = [JobLoss.of(connection, each) for each in found.values()]
-    for each in losses:
-        (output.line if dry_run and not as_json else output.note)(each.line)
-    if not dry_run:
-        titles = ", ".join(each.title for each in losses)
-        question = f"Delete job {titles} with all logs, metrics and checkpoints?"
-        output.confirm(question, yes=yes)
-    for each in losses if not dry_run else ():
+    titles = ", ".join(each.title for each in losses)
+    question = f"Delete job {titles} with all logs, metrics and checkpoints?"
+    lines = [each.line for each in losses]
+    is_wanted = output.confirm_deletion(lines, question, yes=yes, dry_run=dry_run, as_json=as_json)
+    for each in losses if is_wanted else ():
         client.delete_job(project, each.job.id)
         if not as_json:
             output.line(f"Deleted job {each.title}.")
     if as_json:
         output.json([each.document for each in losses])
-    numbers = " ".join(str(each.job.number) for each in losses)
-    output.hint(f"pf job delete {numbers}" if dry_run else "pf job list")
+    output.hint_deletion("job", (str(each.job.number) for each in losses), dry_run=dry_run)

@@ -8,7 +8,7 @@ import click
 
 from periflow_cli.commands import invitation, membership
 from periflow_cli.commands.usage import show_usage
-from periflow_cli.group import Group, Invocation, json_option, yes_option
+from periflow_cli.group import Group, Invocation, deletion_options, json_option, yes_option
 
 if TYPE_CHECKING:
     from periflow_cli.connection import Connection
@@ -134,27 +134,28 @@ def leave_organization(
 
 @group.command("delete")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@yes_option
+@deletion_options
 @json_option
 @click.pass_obj
 def delete_organizations(
-    invocation: Invocation, /, names: tuple[str, ...], yes: bool, as_json: bool
+    invocation: Invocation, /, names: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Delete organizations with all their projects. Only an owner can."""
     output = invocation.output
     connection = invocation.connect()
     organizations = [_find(connection, name) for name in names]
-    for each in organizations:
-        output.note(f"{each.name}: with all its projects, jobs, datasets and checkpoints")
-    output.confirm(f"Delete {', '.join(each.name for each in organizations)}?", yes=yes)
-    for each in organizations:
+    all_of_it = "with all its projects, jobs, datasets and checkpoints"
+    lines = [f"{each.name}: {all_of_it}" for each in organizations]
+    question = f"Delete {', '.join(each.name for each in organizations)}?"
+    is_wanted = output.confirm_deletion(lines, question, yes=yes, dry_run=dry_run, as_json=as_json)
+    for each in organizations if is_wanted else ():
         connection.client.delete_organization(each.id)
         _forget(connection, each)
         if not as_json:
             output.line(f"Deleted organization {each.name}.")
     if as_json:
         output.json(organizations)
-    output.hint("pf org list")
+    output.hint_deletion("org", names, dry_run=dry_run)
 
 
 group.add_command(show_usage)

@@ -8,7 +8,7 @@ import click
 
 from periflow_cli.commands import team
 from periflow_cli.commands.team import set_role
-from periflow_cli.group import Group, Invocation, json_option, yes_option
+from periflow_cli.group import Group, Invocation, deletion_options, json_option
 
 if TYPE_CHECKING:
     from periflow_cli.connection import Connection
@@ -128,21 +128,23 @@ for command in team.COMMANDS:
 
 @group.command("delete")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@yes_option
+@deletion_options
 @json_option
 @click.pass_obj
 def delete_projects(
-    invocation: Invocation, /, names: tuple[str, ...], yes: bool, as_json: bool
+    invocation: Invocation, /, names: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Delete projects of the current organization. Only an owner of the organization can."""
     output = invocation.output
     connection = invocation.connect()
     projects = [_find(connection, name) for name in names]
-    for each in projects:
-        output.note(f"{each.name}: with all its jobs, datasets, checkpoints and credentials")
-    output.confirm(f"Delete {', '.join(each.name for each in projects)}?", yes=yes)
+    lines = [
+        f"{p.name}: with all its jobs, datasets, checkpoints and credentials" for p in projects
+    ]
+    question = f"Delete {', '.join(each.name for each in projects)}?"
+    is_wanted = output.confirm_deletion(lines, question, yes=yes, dry_run=dry_run, as_json=as_json)
     current = connection.profile.place("project", connection.key)
-    for each in projects:
+    for each in projects if is_wanted else ():
         connection.client.delete_project(each.id)
         if current is not None and current.id == each.id:
             organization = connection.profile.place("organization", connection.key)
@@ -151,7 +153,7 @@ def delete_projects(
             output.line(f"Deleted project {each.name}.")
     if as_json:
         output.json(projects)
-    output.hint("pf project list")
+    output.hint_deletion("project", names, dry_run=dry_run)
 
 
 def _find(connection: Connection, name: str) -> Project:
