@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from periflow_sdk._shared_memory import own_folder
 from periflow_sdk.agent.folder import NodeFolder, try_lock
 from periflow_sdk.agent.journal import segments
 from periflow_sdk.agent.state import StateFile
-from periflow_sdk.api.models import Assignment
+
+if TYPE_CHECKING:
+    from periflow_sdk.api.models import Assignment
 
 _ROOM_BYTES = 256 * 1024 * 1024
 _READ_BYTES = 64 * 1024

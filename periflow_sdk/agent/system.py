@@ -18,15 +18,35 @@ from periflow_sdk.api.models import NodeSystem
 
 _PROBE_SECONDS = 60.0
 _MOST_PACKAGES = 2000
+# As importlib.metadata finds them, which parses each file whole: in a fifth of the time.
 _PROBE = """
-import json, platform
-from importlib.metadata import distributions
+import json, os, sys
 found = {}
-for one in distributions():
-    name = one.metadata["Name"]
-    if name:
-        found.setdefault(name, one.version or "")
-print(json.dumps({"python": platform.python_version(), "packages": found}))
+def read(path):
+    head = {}
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            key, colon, value = line.partition(":")
+            if not colon:
+                break
+            head.setdefault(key.lower(), value.strip())
+    if head.get("name"):
+        found.setdefault(head["name"], head.get("version", ""))
+for place in sys.path:
+    try:
+        names = sorted(os.listdir(place or "."))
+    except OSError:
+        continue
+    for name in names:
+        if name.endswith((".dist-info", ".egg-info")):
+            path = os.path.join(place, name)
+            for file in (f"{path}/METADATA", f"{path}/PKG-INFO", path):
+                try:
+                    read(file)
+                    break
+                except OSError:
+                    continue
+print(json.dumps({"python": sys.version.split()[0], "packages": found}))
 """
 
 

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 
 from periflow_server.routes import dependencies
 
-PREFIX = "/api/v1"
 _ALWAYS = (500, 503)
 
 
@@ -38,10 +37,10 @@ def describe(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """Have the application publish its answers in full.
 
     Args:
-        routers: Those that it includes below ``/api/v1``.
+        routers: Those whose routes are the API.
     """
     routes = {
-        (f"{PREFIX}{route.path}", method.lower()): route
+        (route.path, method.lower()): route
         for router in routers
         for route in router.routes
         if isinstance(route, APIRoute) and route.methods

@@ -31,7 +31,7 @@ def test_answer_that_ends_early_is_never_taken_for_the_content(
     script = """input(); print('{"id": 1, "size": 10}'); print("abc", end="")"""
     reader = helped_by(script, monkeypatch)
     with pytest.raises(PeriFlowError) as caught:
-        reader.read(FILE, 0, 10).result(30)
+        reader.read(FILE, 0, 10).result(90)
     assert caught.value.code == "fetcher_ended"
 
 
@@ -41,10 +41,10 @@ def test_helper_that_ends_at_once_is_told_and_started_again(
     pytest.importorskip("obstore")
     reader = helped_by("sys.exit()", monkeypatch)
     with pytest.raises(PeriFlowError) as caught:
-        reader.read(FILE, 0, 10).result(30)
+        reader.read(FILE, 0, 10).result(90)
     assert caught.value.code == "fetcher_ended"
     monkeypatch.setattr(fetcher, "_HELPER", """input(); input(); print('{"id":1,"size":0}')""")
-    assert reader.read(FILE, 0, 0).result(30) == b""
+    assert reader.read(FILE, 0, 0).result(90) == b""
 
 
 def _held() -> set[Path]:
@@ -66,12 +66,12 @@ def test_helper_goes_with_the_fetcher(monkeypatch: pytest.MonkeyPatch, tmp_path:
     """
     monkeypatch.setattr(fetcher, "_HELPER", f"import sys; input()\n{textwrap.dedent(script)}")
     reader = fetcher.Fetcher(LINK, {})
-    reader.read(FILE, 0, 0).result(30)
+    reader.read(FILE, 0, 0).result(90)
     process = Path("/proc", note.read_text())
     pipes = {(process / "fd" / number).readlink() for number in "01"}
     assert pipes <= _held()
     del reader
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while process.exists():  # not even a zombie is left
         assert time.monotonic() < deadline
         time.sleep(0.01)

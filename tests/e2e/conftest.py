@@ -40,6 +40,7 @@ class Stranger:
         self.folder = folder
         self.home = folder / "home"
         self._job_ids: dict[int, str] = {}
+        self._is_settled = False  # whoever is has his `pf` forked, as his server
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PERIFLOW_")}
         self.environment = {
             **kept,
@@ -59,6 +60,8 @@ class Stranger:
         )
 
     def try_pf(self, *arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        if self._is_settled:
+            return run("periflow_cli", arguments, self.environment, folder=self.folder, stdin=stdin)
         return subprocess.run(
             [str(BIN / "pf"), *map(str, arguments)],
             env=self.environment,
@@ -104,6 +107,7 @@ class Stranger:
             words = line.split()
             done = run("periflow_cli", words, self.environment, folder=self.folder, stdin=PASSWORD)
             assert done.returncode == 0, done.stderr
+        self._is_settled = True
 
     def run_counting_job(self, *options: str, devices: int = 1, script: str = "train.py") -> int:
         """Start the counting job and return its number."""

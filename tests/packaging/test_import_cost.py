@@ -26,3 +26,8 @@ def test_the_sdk_loads_the_standard_library_only(statement: str) -> None:
 def test_pf_loads_click_and_nothing_heavier() -> None:
     loaded = _modules_after("import periflow_cli.main")
     assert loaded.isdisjoint({"rich", "httpx", "pydantic", "sqlalchemy", "fastapi", "torch"})
+
+
+def test_the_worker_of_an_agent_loads_what_talks_to_the_server_with_the_first_checkpoint() -> None:
+    loaded = _modules_after("import periflow_sdk.agent.worker")
+    assert loaded.isdisjoint({"httpx", "pydantic", "fsspec", "torch", "numpy"})

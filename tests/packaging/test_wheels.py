@@ -92,10 +92,11 @@ def test_extras_of_the_sdk_are_the_promised_ones(wheels: dict[str, Path]) -> Non
 
 
 def test_wheels_work_in_an_empty_environment(wheels: dict[str, Path], tmp_path: Path) -> None:
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env")
     binaries = tmp_path / "env" / "bin"
+    pip = [sys.executable, "-m", "pip", "--python", binaries / "python"]
     subprocess.run(
-        [binaries / "pip", "install", "-q", "--disable-pip-version-check", *wheels.values()],
+        [*pip, "install", "-q", "--disable-pip-version-check", *wheels.values()],
         check=True,
         capture_output=True,
     )

@@ -18,6 +18,8 @@ from periflow_sdk.errors import CheckpointError, UsageError
 
 torch: Any = pytest.importorskip("torch")
 
+FORKED = Path(__file__).parents[1] / "support/forked_ranks.py"
+
 if TYPE_CHECKING:
     from conftest import Run
 
@@ -50,6 +52,7 @@ SAVING = PRELUDE + textwrap.dedent("""
 """)
 
 SAVING_FSDP = PRELUDE + textwrap.dedent("""
+    import torch._dynamo  # as optimizers do, in each rank
     import torch.distributed.checkpoint.state_dict as sd
     from torch.distributed.fsdp import fully_shard
 
@@ -74,6 +77,7 @@ SAVING_FSDP = PRELUDE + textwrap.dedent("""
 """)
 
 LOADING = PRELUDE + textwrap.dedent("""
+    import torch._dynamo  # as dcp.load() does, in each rank
     shapes = {"0.weight": (8, 6), "0.bias": (8,), "1.weight": (3, 8), "1.bias": (3,)}
     state = {"model": {name: sharded(torch.zeros(shape)) for name, shape in shapes.items()}}
     dcp.load(state, checkpoint_id=pf.latest_checkpoint())
@@ -104,18 +108,25 @@ def start(run: Run, code: str, ranks: int, **more: str) -> list[subprocess.Popen
     ]
 
 
-def run_ranks(run: Run, code: str, ranks: int) -> list[str]:
-    """What each rank printed, once all have ended well."""
-    outputs = []
-    for process in start(run, code, ranks):
-        out, err = process.communicate(timeout=200)
-        assert process.returncode == 0, err[-3000:]
-        outputs.append(out)
-    return outputs
+def run_ranks(run: Run, code: str, ranks: int) -> str:
+    """What rank 0 printed, once all have ended well; ranks are forks of one process."""
+    script = run.folder / "rank.py"
+    script.write_text(code)
+    store = run.folder / f"store-{time.monotonic_ns()}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning:periflow_sdk", FORKED, str(ranks), script],
+        env=run.variables(STORE=str(store), OMP_NUM_THREADS="1"),
+        cwd=run.folder,
+        text=True,
+        capture_output=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def test_two_ranks_save_and_one_or_four_go_on(local: Run) -> None:
-    saved = json.loads(run_ranks(local, SAVING_FSDP, 2)[0])
+    saved = json.loads(run_ranks(local, SAVING_FSDP, 2))
     names = sorted(path.name for path in (local.checkpoints / "sharded").iterdir())
     assert names == [".metadata", "__0_0.distcp", "__1_0.distcp"]
     staging = local.checkpoints / ".periflow"
@@ -123,7 +134,7 @@ def test_two_ranks_save_and_one_or_four_go_on(local: Run) -> None:
     weights = {name: torch.zeros_like(torch.tensor(values)) for name, values in saved.items()}
     alone = load(local.checkpoints / "sharded", {"model": weights})["model"]
     assert {name: values.tolist() for name, values in alone.items()} == saved
-    assert json.loads(run_ranks(local, LOADING, 4)[0]) == saved
+    assert json.loads(run_ranks(local, LOADING, 4)) == saved
 
 
 def test_each_rank_of_a_job_stages_what_it_wrote_and_the_parts_make_the_whole(job: Run) -> None:

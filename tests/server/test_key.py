@@ -25,6 +25,7 @@ from periflow_server.db.audit import AuditEvent
 from periflow_server.db.base import Database, utcnow
 from periflow_server.db.key import ApiKey
 from periflow_server.permissions import Action, Role, is_allowed
+from periflow_server.routes import PREFIX
 
 if TYPE_CHECKING:
     from conftest import Client, ServerProcess
@@ -36,11 +37,11 @@ def action_of(route: APIRoute) -> Action:
 
 
 PROJECT_ROUTES = [
-    (method, route.path, action_of(route))
+    (method, route.path.removeprefix(PREFIX), action_of(route))
     for router in routers()
     for route in router.routes
     if isinstance(route, APIRoute)
-    if "{project}" in route.path and not route.path.startswith("/blobs/")
+    if "{project}" in route.path and not route.path.startswith(f"{PREFIX}/blobs/")
     if not action_of(route).startswith("key.")
     for method in sorted(route.methods)
 ]

@@ -20,6 +20,7 @@ from periflow_server.db.base import Database
 from periflow_server.db.organization import Membership, Organization
 from periflow_server.db.project import ProjectMember
 from periflow_server.permissions import PERMISSIONS, Action, Role, is_allowed
+from periflow_server.routes import PREFIX
 
 if TYPE_CHECKING:
     from conftest import Client, ServerProcess
@@ -35,11 +36,11 @@ def declared_action(route: APIRoute) -> Action | None:
 def routes_with(parameter: str) -> list[tuple[str, str, Action | None]]:
     """Methods, paths and actions; what deletes the thing itself comes last."""
     found = [
-        (method, route.path, declared_action(route))
+        (method, route.path.removeprefix(PREFIX), declared_action(route))
         for router in routers()
         for route in router.routes
         if isinstance(route, APIRoute)
-        if parameter in route.path and not route.path.startswith("/blobs/")
+        if parameter in route.path and not route.path.startswith(f"{PREFIX}/blobs/")
         for method in sorted(route.methods)
     ]
     return sorted(found, key=lambda each: each[0] == "DELETE" and each[1].endswith(parameter))

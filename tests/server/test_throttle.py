@@ -145,8 +145,8 @@ def test_client_that_is_told_to_wait_long_asks_once_and_says_so(
         begin = time.perf_counter()
         with pytest.raises(RateLimitedError) as caught:
             client.log_in(m.LoginRequest(username=user.username, password="a guess"))
-        assert time.perf_counter() - begin < 5
-    assert caught.value.data["retry_after_seconds"] > 5
+        waited = time.perf_counter() - begin
+    assert waited < caught.value.data["retry_after_seconds"]
     assert "Try again in" in (caught.value.hint or "")
 
 
@@ -158,7 +158,7 @@ def test_client_comes_back_no_sooner_than_it_is_asked_to(patience: str, tries: i
         client.refresh("a token")
     seconds = time.perf_counter() - begin
     assert len(receiver.posts) == tries
-    assert tries - 1 <= seconds < 20
+    assert tries - 1 <= seconds < 300
     receiver.close()
 
 

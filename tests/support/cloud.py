@@ -21,7 +21,7 @@ import httpx
 import pytest
 from seaweed import free_ports, seaweed_command
 
-START_SECONDS = 30
+START_SECONDS = 120
 # What the project's scripts install beside the Python that runs comes first.
 _PLACES = (Path(sys.prefix) / "bin", Path(sys.prefix) / "node" / "node_modules" / ".bin")
 _PATH = os.pathsep.join((*map(str, _PLACES), os.environ.get("PATH", os.defpath)))
@@ -51,14 +51,14 @@ def _running(command: list[str], url: str, folder: Path, **variables: str) -> It
         yield url
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def _await_answer(process: subprocess.Popen[bytes], url: str, folder: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(url, timeout=2, trust_env=False).status_code < 500:
+            if httpx.get(url, timeout=20, trust_env=False).status_code < 500:
                 return
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError((folder / "output.log").read_text(errors="replace"))

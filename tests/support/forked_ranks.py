@@ -1,16 +1,16 @@
-"""Starts ranks as forks of one process that has loaded torch: most of a rank's start is that.
+"""Starts ranks as forks of one process that has imported what the script does: torch above all.
 
 ``forked_ranks.py RANKS SCRIPT [OPTION...]``, on each node of a job or outside one. For tests that
 are not about torchrun, which would load torch once more for itself and for each rank.
 """
 
+import ast
 import os
 import runpy
 import signal
 import socket
 import sys
-
-import torch.distributed  # noqa: F401
+from pathlib import Path
 
 
 def free_port() -> str:
@@ -20,6 +20,9 @@ def free_port() -> str:
 
 
 ranks, script = int(sys.argv[1]), sys.argv[2]
+for statement in ast.parse(Path(script).read_text()).body:
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        exec(compile(ast.Module([statement], []), script, "exec"), {})
 os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
 os.environ.setdefault("MASTER_PORT", free_port())
 nodes, node = (int(os.environ.get(name, n)) for name, n in (("NUM_NODES", 1), ("NODE_RANK", 0)))

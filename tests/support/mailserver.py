@@ -78,7 +78,7 @@ class MailServer:
         self.mails.append(cast(EmailMessage, email.message_from_bytes(content, policy=default)))
         return "250 OK"
 
-    def newest(self, to: str, about: str, seconds: float = 20) -> str:
+    def newest(self, to: str, about: str, seconds: float = 90) -> str:
         """The text of the newest mail to this address whose subject has these words."""
         deadline = time.monotonic() + seconds
         while True:

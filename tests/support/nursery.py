@@ -1,7 +1,8 @@
 """Processes that are forked from one that has imported everything: most of a start is that.
 
 What runs in them is the ``main`` of ``pf-server`` or ``pf``, with arguments, environment, session,
-input, output and signals of its own. Tests about the start itself run the command instead.
+input, output and signals of its own. Tests about the start itself run the command instead. What
+such a server runs as agents is forked here as well.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 
+from forked_agent import ROOM, become_agent, have_agents_forked, import_agent
+
 _LONGEST_REQUEST = 1 << 20
 _PRCTL, _PR_SET_PDEATHSIG = getattr(ctypes.CDLL(None), "prctl", None), 1
 _BIN = Path(sys.executable).parent
+_AGENT = "periflow_sdk.agent"
 _PROGRAMS = {
     "periflow_cli": ("pf", "periflow_cli.main"),
     "periflow_server": ("pf-server", "periflow_server.__main__"),
@@ -83,7 +87,7 @@ class Nursery:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_REQUEST)
         with far:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, package, str(far.fileno())],
+                [sys.executable, __file__, package, str(far.fileno()), ROOM],
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -176,6 +180,7 @@ def _import_everything(package: str) -> None:
 
         configure_mappers()
         _hash_quickly()
+        import_agent()
     else:
         import periflow_sdk.api.client
         import periflow_sdk.snapshots  # noqa: F401
@@ -202,62 +207,122 @@ def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def _become(package: str, request: bytes, streams: Sequence[int], others: Iterable[int]) -> None:
-    """The child: becomes the program."""
+def _become(package: str, request: bytes, streams: Sequence[int]) -> int:
+    """The child: becomes the program, whose exit code this is."""
     arguments, variables, folder = json.loads(request)
     os.setsid()
     _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)  # an interrupted test run leaves nobody behind
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
-    for other in others:
-        os.close(other)
+        os.close(stream)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
+    if package == _AGENT:
+        return become_agent(arguments)
     program, module = _PROGRAMS[package]
     sys.argv = [str(_BIN / program), *arguments]
     try:
-        code = import_module(module).main()
+        return import_module(module).main()
     except SystemExit as end:  # argparse
-        code = end.code
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        return end.code
 
 
-def _run(package: str, line: socket.socket) -> None:
-    alive: dict[int, tuple[int, int]] = {}
-    while True:
-        ready, _, _ = select.select([line, *alive], [], [])
-        for watched in set(ready) & set(alive):
-            pid, tells = alive.pop(watched)
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+class _Family:
+    """The nursery's own process, and who it has forked."""
+
+    def __init__(self, package: str, line: socket.socket) -> None:
+        self._package = package
+        self._tests = line
+        self._servers: dict[int, socket.socket] = {}
+        self._alive: dict[int, tuple[int, int | None]] = {}
+        """The descriptor that tells of an end: whose, and where to say its exit code."""
+
+    def live(self) -> None:
+        """Fork whom the tests ask for, and the agents that those ask for."""
+        while True:
+            ready, _, _ = select.select([self._tests, *self._servers, *self._alive], [], [])
+            for watched in set(ready) & set(self._alive):
+                self._bury(watched)
+            for number in set(ready) & set(self._servers):
+                self._fork_agent(self._servers[number])
+            if self._tests in ready and not self._fork_program():
+                return
+
+    def _bury(self, watched: int) -> None:
+        pid, tells = self._alive.pop(watched)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.close(watched)
+        if tells is not None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(tells, str(code).encode())
             os.close(tells)
-            os.close(watched)
-        if line not in ready:
-            continue
-        request, descriptors = _receive(line)
+
+    def _fork_program(self) -> bool:
+        """Whether the tests still ask."""
+        request, descriptors = _receive(self._tests)
         if not request:
-            return
+            return False
         *streams, tells = descriptors
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        is_server = self._package == "periflow_server"
+        pid = self._fork(
+            self._package, request, streams, [tells, ours.fileno()], theirs if is_server else None
+        )
+        theirs.close()
+        if is_server:
+            self._servers[ours.fileno()] = ours
+        else:
+            ours.close()
+        self._alive[os.pidfd_open(pid)] = (pid, tells)
+        self._tests.send(str(pid).encode())
+        return True
+
+    def _fork_agent(self, line: socket.socket) -> None:
+        try:
+            request, streams = _receive(line)
+        except ConnectionError:  # killed before it took an answer
+            request = b""
+        if not request:
+            del self._servers[line.fileno()]
+            line.close()
+            return
+        pid = self._fork(_AGENT, request, streams, [], None)
+        self._alive[os.pidfd_open(pid)] = (pid, None)
+        with contextlib.suppress(OSError):  # the server may have died meanwhile
+            line.send(str(pid).encode())
+
+    def _fork(
+        self,
+        package: str,
+        request: bytes,
+        streams: list[int],
+        unneeded: list[int],
+        line: socket.socket | None,
+    ) -> int:
         pid = os.fork()
         if pid == 0:
             try:
-                held = [fd for watched, (_, told) in alive.items() for fd in (watched, told)]
-                _become(package, request, streams, [line.fileno(), *descriptors, *held])
+                held = [fd for fd, (_, tells) in self._alive.items() for fd in (fd, tells)]
+                for fd in (self._tests.fileno(), *self._servers, *held, *unneeded):
+                    if fd is not None:
+                        os.close(fd)
+                if line is not None:
+                    have_agents_forked(line)
+                code = _become(package, request, streams)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
             finally:
                 traceback.print_exc()
                 os._exit(70)
         for stream in streams:
             os.close(stream)
-        alive[os.pidfd_open(pid)] = (pid, tells)
-        line.send(str(pid).encode())
+        return pid
 
 
 if __name__ == "__main__":
     _import_everything(sys.argv[1])
     gc.freeze()
-    _run(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))
+    _Family(sys.argv[1], socket.socket(fileno=int(sys.argv[2]))).live()

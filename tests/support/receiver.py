@@ -69,7 +69,7 @@ class Receiver:
             self._server.server_close()
             self._server = None
 
-    def wait_for(self, count: int, seconds: float = 20) -> list[Post]:
+    def wait_for(self, count: int, seconds: float = 90) -> list[Post]:
         """The posts as soon as there are so many."""
         deadline = time.monotonic() + seconds
         while len(self.posts) < count:

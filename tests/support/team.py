@@ -1,4 +1,4 @@
-"""People who share only a control plane: each has the installed `pf` and a home of his own."""
+"""People who share only a control plane: each has a `pf` and a home of his own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mailserver import MailServer, found
+from nursery import run
 
 BIN = Path(sys.executable).parent
 _KEPT = ("LANG", "TMPDIR", "USER")
@@ -43,13 +44,12 @@ class Person:
         self, *words: object, stdin: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `pf`; whatever its exit code."""
-        done = subprocess.run(
-            [str(BIN / "pf"), *map(str, words)],
-            env={**self.environment, **variables},
-            cwd=self.folder,
-            input=stdin,
-            capture_output=True,
-            text=True,
+        done = run(
+            "periflow_cli",
+            words,
+            {**self.environment, **variables},
+            folder=self.folder,
+            stdin=stdin,
             timeout=200,
         )
         self.seen += done.stdout + done.stderr
@@ -81,7 +81,7 @@ class Person:
         )
         return path
 
-    def wait_for_job(self, number: int, *statuses: str, seconds: float = 60) -> Any:
+    def wait_for_job(self, number: int, *statuses: str, seconds: float = 120) -> Any:
         """The job as soon as it is in one of these states (by default: ended)."""
         wanted = statuses or ("success", "failed", "stopped")
         deadline = time.monotonic() + seconds

@@ -14,7 +14,7 @@ def wait_until(
 ) -> Any:
     """The condition's first true value; fails with the explanation after so many seconds.
 
-    Whoever is waited for needs the machine too: asking takes a fifth of the time at most.
+    Whoever is waited for needs the machine too: asking takes a tenth of the time at most.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -23,4 +23,4 @@ def wait_until(
             return value
         if asked > deadline:
             raise AssertionError(explain() if callable(explain) else explain)
-        time.sleep(min(max(0.02, 4 * (time.monotonic() - asked)), 1))
+        time.sleep(min(max(0.02, 9 * (time.monotonic() - asked)), 1))

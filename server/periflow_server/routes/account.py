@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from periflow_sdk.api import models as m
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentClient,
     CurrentReader,
@@ -19,7 +20,7 @@ from periflow_server.services.code import wrong_code
 from periflow_server.services.password import hash_password
 from periflow_server.services.throttle import Limited
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(prefix=PREFIX, tags=["accounts"])
 
 
 @router.post("/signups", status_code=201, response_model=m.PendingSignup)

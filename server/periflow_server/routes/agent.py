@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import InvalidRequestError
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentAttempt,
     CurrentSettings,
@@ -29,7 +30,7 @@ from periflow_server.services import (
     round,
 )
 
-router = APIRouter(prefix="/agent", tags=["agent"])
+router = APIRouter(prefix=PREFIX + "/agent", tags=["agent"])
 
 
 Offset = Annotated[int, Query(ge=0, lt=2**62)]

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from periflow_sdk.errors import ForbiddenError, IntegrityError, InvalidRequestError, NotFoundError
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import CurrentSettings, CurrentStore
 from periflow_server.settings import Settings
 from periflow_server.storage.folder import ChunkWriter, FolderStore
@@ -22,7 +23,9 @@ from periflow_server.storage.key import chunk_key
 from periflow_server.storage.signing import ChunkGrant, UrlSigner
 from periflow_server.storage.store import Store
 
-router = APIRouter(prefix="/blobs/{project}/{name}", tags=["blobs"], responses={403: {}, 413: {}})
+router = APIRouter(
+    prefix=PREFIX + "/blobs/{project}/{name}", tags=["blobs"], responses={403: {}, 413: {}}
+)
 
 _PIECE_BYTES = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")

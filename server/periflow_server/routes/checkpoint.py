@@ -8,12 +8,13 @@ from fastapi import APIRouter, Query
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import Cursor, Db, Limit, Page, project_access
 from periflow_server.services import checkpoint as service
 from periflow_server.services import job as jobs
 from periflow_server.services.access import ProjectAccess
 
-router = APIRouter(prefix="/projects/{project}/checkpoints", tags=["checkpoints"])
+router = APIRouter(prefix=PREFIX + "/projects/{project}/checkpoints", tags=["checkpoints"])
 
 
 @router.get("")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentSettings,
     CurrentVault,
@@ -24,7 +25,7 @@ from periflow_server.services.access import ProjectAccess
 from periflow_server.services.organization import OrganizationAccess
 from periflow_server.verification import check
 
-router = APIRouter(tags=["credentials"])
+router = APIRouter(prefix=PREFIX, tags=["credentials"])
 
 _PROJECT = "/projects/{project}/credentials"
 _ORGANIZATION = "/organizations/{organization}/credentials"

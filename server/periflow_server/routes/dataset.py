@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentSettings,
     CurrentStore,
@@ -23,7 +24,7 @@ from periflow_server.services import dataset as service
 from periflow_server.services import dataset_file, dataset_link
 from periflow_server.services.access import ProjectAccess
 
-router = APIRouter(prefix="/projects/{project}/datasets", tags=["datasets"])
+router = APIRouter(prefix=PREFIX + "/projects/{project}/datasets", tags=["datasets"])
 
 Read = Annotated[ProjectAccess, project_access(Action.DATASET_READ)]
 Write = Annotated[ProjectAccess, project_access(Action.DATASET_WRITE)]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentSettings,
     CurrentUser,
@@ -23,7 +24,7 @@ from periflow_server.services import invitation as service
 from periflow_server.services.organization import OrganizationAccess
 from periflow_server.services.throttle import Limited
 
-router = APIRouter(tags=["invitations"])
+router = APIRouter(prefix=PREFIX, tags=["invitations"])
 
 Inviting = Annotated[OrganizationAccess, organization_access(Action.INVITATION_MANAGE)]
 

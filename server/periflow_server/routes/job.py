@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from periflow_sdk.api import models as m
 from periflow_server.db.base import Session
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentStore,
     Cursor,
@@ -22,7 +23,7 @@ from periflow_server.services import attached
 from periflow_server.services import job as service
 from periflow_server.services.access import ProjectAccess, require_own
 
-router = APIRouter(prefix="/projects/{project}/jobs", tags=["jobs"])
+router = APIRouter(prefix=PREFIX + "/projects/{project}/jobs", tags=["jobs"])
 
 
 @router.post("", status_code=201, response_model=m.Job)

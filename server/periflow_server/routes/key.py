@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import NotFoundError
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentReader,
     CurrentUser,
@@ -22,7 +23,7 @@ from periflow_server.services import access as accesses
 from periflow_server.services import key as service
 from periflow_server.services.access import ProjectAccess
 
-router = APIRouter(tags=["keys"])
+router = APIRouter(prefix=PREFIX, tags=["keys"])
 
 Access = Annotated[ProjectAccess, project_access(Action.KEY_MANAGE)]
 

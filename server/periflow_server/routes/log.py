@@ -12,13 +12,14 @@ from starlette.concurrency import run_in_threadpool
 from periflow_sdk.api import models as m
 from periflow_server.db.base import Database
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import CurrentStore, Db, project_access
 from periflow_server.services import job as jobs
 from periflow_server.services.access import ProjectAccess, renew
 from periflow_server.services.logpage import LogReader
 from periflow_server.storage.store import Store
 
-router = APIRouter(prefix="/projects/{project}/jobs/{job}/log", tags=["logs"])
+router = APIRouter(prefix=PREFIX + "/projects/{project}/jobs/{job}/log", tags=["logs"])
 
 _LONGEST_WAIT_SECONDS = 30.0
 _POLL_SECONDS = 0.15

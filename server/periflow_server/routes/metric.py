@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import Db, Page, project_access
 from periflow_server.services import job as jobs
 from periflow_server.services import metric as service
 from periflow_server.services.access import ProjectAccess
 
-router = APIRouter(prefix="/projects/{project}/jobs/{job}/metrics", tags=["metrics"])
+router = APIRouter(prefix=PREFIX + "/projects/{project}/jobs/{job}/metrics", tags=["metrics"])
 
 
 @router.get("")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentSettings,
     Cursor,
@@ -23,7 +24,7 @@ from periflow_server.services.access import ProjectAccess
 from periflow_server.services.throttle import Limited
 from periflow_server.services.vault import Vault
 
-router = APIRouter(prefix="/projects/{project}/notifications", tags=["notifications"])
+router = APIRouter(prefix=PREFIX + "/projects/{project}/notifications", tags=["notifications"])
 
 Reader = Annotated[ProjectAccess, project_access(Action.NOTIFICATION_READ)]
 Manager = Annotated[ProjectAccess, project_access(Action.NOTIFICATION_MANAGE)]

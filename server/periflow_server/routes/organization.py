@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentReader,
     CurrentSettings,
@@ -23,7 +24,7 @@ from periflow_server.services import membership, organization
 from periflow_server.services import usage as usages
 from periflow_server.services.organization import OrganizationAccess
 
-router = APIRouter(tags=["organizations"])
+router = APIRouter(prefix=PREFIX, tags=["organizations"])
 
 Month = Annotated[str | None, Query(max_length=20, description="A month (UTC), as 2024-05")]
 

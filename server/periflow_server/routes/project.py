@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import PERMISSIONS, Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     Cursor,
     Db,
@@ -22,7 +23,7 @@ from periflow_server.services import team
 from periflow_server.services.access import ProjectAccess
 from periflow_server.services.organization import OrganizationAccess
 
-router = APIRouter(tags=["projects"])
+router = APIRouter(prefix=PREFIX, tags=["projects"])
 
 
 @router.post("/organizations/{organization}/projects", status_code=201, response_model=m.Project)

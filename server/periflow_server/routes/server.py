@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from periflow_sdk.api import models as m
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import CurrentSettings
 from periflow_server.services import server
 
-router = APIRouter(tags=["server"])
+router = APIRouter(prefix=PREFIX, tags=["server"])
 
 
 @router.get("/server")

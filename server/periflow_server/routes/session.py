@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from periflow_sdk.api import models as m
 from periflow_sdk.errors import LoginRequiredError
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     CurrentClient,
     CurrentSettings,
@@ -19,7 +20,7 @@ from periflow_server.routes.dependencies import (
 from periflow_server.services import account, login
 from periflow_server.services.throttle import Limited
 
-router = APIRouter(tags=["sessions"])
+router = APIRouter(prefix=PREFIX, tags=["sessions"])
 
 
 @router.post("/sessions", status_code=201, responses={401: {}})

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import (
     BaseUrl,
     CurrentSettings,
@@ -19,7 +20,7 @@ from periflow_server.routes.dependencies import (
 from periflow_server.services import chunk, quota, snapshot
 from periflow_server.services.access import ProjectAccess
 
-router = APIRouter(prefix="/projects/{project}", tags=["snapshots"])
+router = APIRouter(prefix=PREFIX + "/projects/{project}", tags=["snapshots"])
 
 
 @router.post("/chunks/missing")

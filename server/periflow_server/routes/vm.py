@@ -8,11 +8,12 @@ from fastapi import APIRouter
 
 from periflow_sdk.api import models as m
 from periflow_server.permissions import Action
+from periflow_server.routes import PREFIX
 from periflow_server.routes.dependencies import Db, Page, project_access
 from periflow_server.services import vm as service
 from periflow_server.services.access import ProjectAccess
 
-router = APIRouter(prefix="/projects/{project}/vms", tags=["vms"])
+router = APIRouter(prefix=PREFIX + "/projects/{project}/vms", tags=["vms"])
 
 
 @router.get("")

@@ -166,7 +166,7 @@ def run_scheduler(desk: Any, executor: LocalExecutor) -> None:
             return not live_nodes(session)
 
     try:
-        wait_until(is_over, 30)
+        wait_until(is_over)
     finally:
         thread.stop()
         database.close()
