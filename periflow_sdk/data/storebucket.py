@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,12 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from periflow_sdk.data.fetchprocess import ODD_NAMES, ChangedError
-from periflow_sdk.data.quickget import QuickGet
+from periflow_sdk.data.fetchprocess import ODD_NAMES, ChangedError, Span
+from periflow_sdk.data.quickget import QuickGet, Wanted
 
 if TYPE_CHECKING:
     from obstore.store import AzureAccessKey, AzureStore, S3Credential, S3Store
 
-_QUICK_BYTES = 1024 * 1024
 _SIGNED_FOR = timedelta(minutes=15)
 _ODD_NAME = "Encountered object with invalid path"
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,80})\s*</Code>")
@@ -51,12 +50,19 @@ class StoreBucket:
             for meta in batch
         ]
 
-    async def read(self, path: str, etag: str | None, start: int, end: int) -> Any:
-        if self._quick and self._quick.is_usable and end - start <= _QUICK_BYTES:
-            [url] = obstore.sign(self._store, "GET", [path], _SIGNED_FOR)
-            condition = {"If-Match": etag} if etag is not None else {}
-            if (content := await self._quick.get(url, condition, start, end)) is not None:
-                return content
+    async def read_quickly(self, spans: Sequence[Span]) -> Sequence[Any | None]:
+        if self._quick is None or not self._quick.is_usable:
+            return [None] * len(spans)
+        urls = obstore.sign(self._store, "GET", [span.path for span in spans], _SIGNED_FOR)
+        return await self._quick.get(
+            [
+                Wanted(url, span.etag, span.start, span.end)
+                for url, span in zip(urls, spans, strict=True)
+            ]
+        )
+
+    async def read(self, span: Span) -> Any:
+        path, etag, start, end = span
         options: Any = {"range": (start, end)}
         if etag is not None:
             options["if_match"] = etag

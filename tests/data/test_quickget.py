@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from periflow_sdk.data import quickget
-from periflow_sdk.data.quickget import QuickGet
+from periflow_sdk.data.quickget import QuickGet, Wanted
 
 HEAD = b"HTTP/1.1 206 Partial Content\r\n"
 PLAIN = HEAD + b"ETag: x\r\ncontent-length:5\r\n\r\nhello"
@@ -55,6 +55,13 @@ def asked(
     return connections, asyncio.run(run())
 
 
+async def hello(quick: QuickGet, url: str, many: int = 1) -> list[bool]:
+    """Asks for the five bytes so many times at once; whether each came."""
+    contents = await quick.get([Wanted(url, '"x"', start, start + 5) for start in range(many)])
+    assert all(content is None or bytes(content) == b"hello" for content in contents)
+    return [content is not None for content in contents]
+
+
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
@@ -63,16 +70,14 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bytes_come_over_a_connection_that_is_kept() -> None:
     async def ask(quick: QuickGet, url: str) -> None:
-        for start in range(3):
-            content = await quick.get(url, {"If-Match": '"x"'}, start, start + 5)
-            assert content is not None and bytes(content) == b"hello"
+        assert await hello(quick, url) + await hello(quick, url) + await hello(quick, url)
 
     closing = PLAIN.replace(b"ETag: x", b"Connection: close")
     connections, _ = asked([PLAIN, closing, PLAIN], ask)
     assert [len(requests) for requests in connections] == [2, 1]
     request = connections[0][1].decode()
     assert request.startswith("GET /bucket/a%20b?signed=1 HTTP/1.1\r\nHost: 127.0.0.1:")
-    assert 'If-Match: "x"\r\nRange: bytes=1-5\r\n' in request
+    assert 'If-Match: "x"\r\nRange: bytes=0-4\r\n' in request
 
 
 @pytest.mark.parametrize(
@@ -96,9 +101,8 @@ def test_another_answer_is_none(answer: bytes, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(quickget, "_PATIENCE_SECONDS", 0.2 if b"HANG" in answer else 60)
 
     async def ask(quick: QuickGet, url: str) -> None:
-        assert await quick.get(url, {}, 0, 5) is None
-        content = await quick.get(url, {}, 0, 5)
-        assert content is not None and bytes(content) == b"hello"
+        assert await hello(quick, url) == [False]
+        assert await hello(quick, url) == [True]
 
     asked([answer, PLAIN], ask)
 
@@ -111,13 +115,13 @@ def test_after_failures_one_behind_the_other_it_rests(monkeypatch: pytest.Monkey
         nonlocal now
         for _ in range(quickget._FAILURES):
             assert quick.is_usable
-            assert await quick.get(url, {}, 0, 5) is None
+            assert await hello(quick, url) == [False]
         assert not quick.is_usable
         now += quickget._REST_SECONDS
-        assert quick.is_usable and await quick.get(url, {}, 0, 5) is None and not quick.is_usable
+        assert quick.is_usable and await hello(quick, url) == [False] and not quick.is_usable
         now += quickget._REST_SECONDS
-        assert await quick.get(url, {}, 0, 5) is not None
-        assert await quick.get(url, {}, 0, 5) is None and quick.is_usable
+        assert await hello(quick, url) == [True]
+        assert await hello(quick, url) == [False] and quick.is_usable
 
     refused = b"HTTP/1.1 503 Slow Down\r\n\r\n"
     asked([*[refused] * (quickget._FAILURES + 1), PLAIN, refused], ask)
@@ -127,7 +131,42 @@ def test_where_proxies_are_set_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
 
     async def ask(quick: QuickGet, url: str) -> None:
-        assert await quick.get(url, {}, 0, 5) is None and not quick.is_usable
+        assert await hello(quick, url) == [False] and not quick.is_usable
 
     connections, _ = asked([PLAIN], ask)
     assert connections == []
+
+
+def test_many_share_a_few_lanes_and_each_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quickget, "_LANES", 3)
+
+    async def ask(quick: QuickGet, url: str) -> None:
+        assert await hello(quick, url, 20) == [True] * 20
+        assert await hello(quick, url, 20) == [True] * 20
+
+    connections, _ = asked([PLAIN] * 40, ask)
+    assert len(connections) == 3 and sum(map(len, connections)) == 40
+
+
+def test_lanes_that_end_are_replaced_and_a_store_that_fails_is_left_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quickget, "_LANES", 2)
+    closing = PLAIN.replace(b"ETag: x", b"Connection: close")
+    refused = b"HTTP/1.1 503 Slow Down\r\n\r\n"
+
+    async def ask(quick: QuickGet, url: str) -> None:
+        assert sum(await hello(quick, url, 20)) == 17
+        assert not any(await hello(quick, url, 1000)) and not quick.is_usable
+
+    answers = [closing, *[refused] * 3, *[PLAIN] * 16, *[refused] * 1000]
+    connections, _ = asked(answers, ask)
+    assert sum(map(len, connections)) < 40
+
+
+def test_store_that_nobody_listens_for_is_left_at_once() -> None:
+    async def ask(quick: QuickGet, _: str) -> None:
+        assert not any(await hello(quick, "http://127.0.0.1:1/nobody", 1000))
+        assert not quick.is_usable
+
+    asked([], ask)
