@@ -31,11 +31,11 @@ _CLOSES = b"\r\nconnection: close"
 class Wanted(NamedTuple):
     """Bytes of an object, from ``start`` to before ``end``, which is behind it.
 
-    ``url`` is signed for a GET; ``etag`` is that of the object, in its quotes, if it matters.
+    ``target`` is its path at the store; ``header`` has whole lines that are sent with it.
     """
 
-    url: str
-    etag: str | None
+    target: str
+    header: str
     start: int
     end: int
 
@@ -57,9 +57,13 @@ class QuickGet:
 
     After some failures one behind the other it rests for a minute: a store that is out of reach,
     or overloaded, or answers in another way is left to the client that knows what to do.
+
+    Args:
+        origin: The store: ``https://host`` or ``http://host:port``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str) -> None:
+        self._scheme, _, self._host = origin.partition("://")
         self._queue: deque[_Asked] = deque()
         self._lanes: set[_Lane] = set()
         self._idle: list[_Lane] = []
@@ -68,7 +72,9 @@ class QuickGet:
         self._failures = 0
         self._rests_until = 0.0
         self._tls: ssl.SSLContext | None = None
-        self._variables = {name.lower() for name, value in os.environ.items() if value}
+        variables = {name.lower() for name, value in os.environ.items() if value}
+        if not variables.isdisjoint((f"{self._scheme}_proxy", "all_proxy")):
+            self._rests_until = math.inf
 
     @property
     def is_usable(self) -> bool:
@@ -79,21 +85,18 @@ class QuickGet:
         """What is wanted, in its order; None where another client has to ask.
 
         Args:
-            wanted: At least one; all from the same store.
+            wanted: At least one.
         """
-        origin, _ = _parts(wanted[0].url)
-        if not self._variables.isdisjoint((f"{origin.partition(':')[0]}_proxy", "all_proxy")):
-            self._rests_until = math.inf
         if not self.is_usable:
             return [None] * len(wanted)
         answers = _Answers(len(wanted))
-        self._queue.extend(
-            _Asked(_request(each), each.end - each.start, answers, number)
+        self._queue += [
+            _Asked(self._request(each), each.end - each.start, answers, number)
             for number, each in enumerate(wanted)
-        )
+        ]
         while self._idle and self._queue:
             self._idle.pop().ask(self._queue.popleft())
-        self._open_lanes(origin)
+        self._open_lanes()
         self._watch()
         return await answers.whole
 
@@ -122,33 +125,37 @@ class QuickGet:
         if lane in self._idle:
             self._idle.remove(lane)
         if self._queue:
-            self._open_lanes(lane.origin)
+            self._open_lanes()
 
-    def _open_lanes(self, origin: str) -> None:
+    def _request(self, wanted: Wanted) -> bytes:
+        target, header, start, end = wanted
+        first = f"GET {target} HTTP/1.1\r\nHost: {self._host}\r\n"
+        return f"{first}{header}Range: bytes={start}-{end - 1}\r\n\r\n".encode()
+
+    def _open_lanes(self) -> None:
         many = min(len(self._queue), _LANES - len(self._lanes)) - len(self._connecting)
         for _ in range(many):
-            task = asyncio.get_running_loop().create_task(self._open_lane(origin))
+            task = asyncio.get_running_loop().create_task(self._open_lane())
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
-    async def _open_lane(self, origin: str) -> None:
-        scheme, _, host = origin.partition("://")
-        if scheme == "https" and self._tls is None:
+    async def _open_lane(self) -> None:
+        if self._scheme == "https" and self._tls is None:
             self._tls = ssl.create_default_context()
         try:
-            place = urlsplit(f"//{host}")
+            place = urlsplit(f"//{self._host}")
             connecting = asyncio.get_running_loop().create_connection(
-                lambda: _Lane(self, origin),
+                lambda: _Lane(self),
                 place.hostname or "",
-                place.port or {"http": 80, "https": 443}[scheme],
-                ssl=self._tls if scheme == "https" else None,
+                place.port or {"http": 80, "https": 443}[self._scheme],
+                ssl=self._tls,
             )
             _, lane = await asyncio.wait_for(connecting, _PATIENCE_SECONDS)
         except (OSError, ValueError):
             if self._queue:
                 self._queue.popleft().answer(None)
             self.failed()
-            asyncio.get_running_loop().call_soon(self._open_lanes, origin)
+            asyncio.get_running_loop().call_soon(self._open_lanes)
             return
         self._lanes.add(lane)
         self.next_after(lane)
@@ -189,11 +196,9 @@ class _Lane(asyncio.Protocol):
 
     Args:
         owner: Has the next request, and is told how each one went.
-        origin: What it is connected to.
     """
 
-    def __init__(self, owner: QuickGet, origin: str) -> None:
-        self.origin = origin
+    def __init__(self, owner: QuickGet) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._asked: _Asked | None = None
@@ -274,17 +279,3 @@ class _Lane(asyncio.Protocol):
         else:
             self._transport.close()
             self._owner.ended(self)
-
-
-def _parts(url: str) -> tuple[str, str]:
-    """``https://host`` and ``/path?query``."""
-    at = url.index("/", url.index("://") + 3)
-    return url[:at], url[at:]
-
-
-def _request(wanted: Wanted) -> bytes:
-    origin, target = _parts(wanted.url)
-    condition = f"If-Match: {wanted.etag}\r\n" if wanted.etag is not None else ""
-    host = origin.partition("://")[2]
-    span = f"Range: bytes={wanted.start}-{wanted.end - 1}\r\n"
-    return f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{condition}{span}\r\n".encode("ascii")

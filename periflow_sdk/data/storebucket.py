@@ -16,12 +16,11 @@ from obstore.exceptions import (
 )
 
 from periflow_sdk.data.fetchprocess import ODD_NAMES, ChangedError, Span
-from periflow_sdk.data.quickget import QuickGet, Wanted
+from periflow_sdk.data.quicks3 import QuickS3
 
 if TYPE_CHECKING:
     from obstore.store import AzureAccessKey, AzureStore, S3Credential, S3Store
 
-_SIGNED_FOR = timedelta(minutes=15)
 _ODD_NAME = "Encountered object with invalid path"
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,80})\s*</Code>")
 _REFUSED = re.compile(r"status code: 40[13]\b")
@@ -38,10 +37,15 @@ class StoreBucket:
 
     def __init__(self, link: Mapping[str, Any], secret: Mapping[str, str]) -> None:
         self._name = link["storage_name"]
-        open_store = _open_s3 if link["cloud"] == "s3" else _open_azure
-        self._store = open_store(link, secret)
-        # What the library signs for Azure, its emulator refuses: it would be a way without a test.
-        self._quick = QuickGet() if link["cloud"] == "s3" else None
+        self._store: S3Store | AzureStore
+        self._quick: QuickS3 | None = None
+        if link["cloud"] == "s3":
+            url, region = _s3_place(link, secret)
+            prefix = link["prefix"] or ""
+            self._store = _open_s3(link, secret)
+            self._quick = QuickS3(url, region, self._name, prefix, secret)
+        else:
+            self._store = _open_azure(link, secret)
 
     async def list(self) -> list[tuple[str, int, str | None]]:
         return [
@@ -51,15 +55,7 @@ class StoreBucket:
         ]
 
     async def read_quickly(self, spans: Sequence[Span]) -> Sequence[Any | None]:
-        if self._quick is None or not self._quick.is_usable:
-            return [None] * len(spans)
-        urls = obstore.sign(self._store, "GET", [span.path for span in spans], _SIGNED_FOR)
-        return await self._quick.get(
-            [
-                Wanted(url, span.etag, span.start, span.end)
-                for url, span in zip(urls, spans, strict=True)
-            ]
-        )
+        return await self._quick.read(spans) if self._quick else [None] * len(spans)
 
     async def read(self, span: Span) -> Any:
         path, etag, start, end = span
@@ -116,6 +112,13 @@ def _options(url: str | None) -> dict[str, Any]:
     }
 
 
+def _s3_place(link: Mapping[str, Any], secret: Mapping[str, str]) -> tuple[str, str]:
+    """Address of the store, and region."""
+    region = link["region"] or secret.get("aws_default_region") or "us-east-1"
+    suffix = ".cn" if region.startswith("cn-") else ""
+    return link["endpoint_url"] or f"https://s3.{region}.amazonaws.com{suffix}", region
+
+
 def _open_s3(link: Mapping[str, Any], secret: Mapping[str, str]) -> S3Store:
     from obstore.store import S3Store
 
@@ -128,9 +131,7 @@ def _open_s3(link: Mapping[str, Any], secret: Mapping[str, str]) -> S3Store:
             "expires_at": None,
         }
 
-    region = link["region"] or secret.get("aws_default_region") or "us-east-1"
-    suffix = ".cn" if region.startswith("cn-") else ""
-    url = link["endpoint_url"] or f"https://s3.{region}.amazonaws.com{suffix}"
+    url, region = _s3_place(link, secret)
     return S3Store(
         link["storage_name"],
         prefix=link["prefix"] or None,
