@@ -177,7 +177,6 @@ FETCH = """
     from periflow_sdk.api import models as m
     from periflow_sdk.data.cache import Cache
     from periflow_sdk.data.fetcher import Fetcher
-from periflow_sdk.data.fetchprocess import Span
     from periflow_sdk.data.linked import LinkedSource
     link, secret = m.DatasetLink(**json.loads(sys.argv[1])), json.loads(sys.argv[2])
     source = LinkedSource("i", Fetcher(link, secret), Cache(Path(sys.argv[3])), ("", {}))
@@ -242,7 +241,6 @@ WORKERS = """
     from periflow_sdk.api import models as m
     from periflow_sdk.data.cache import Cache
     from periflow_sdk.data.fetcher import Fetcher
-from periflow_sdk.data.fetchprocess import Span
     from periflow_sdk.data.linked import LinkedSource
     link, secret = m.DatasetLink(**json.loads(sys.argv[1])), json.loads(sys.argv[2])
     source = LinkedSource("i", Fetcher(link, secret), Cache(Path(sys.argv[3])), ("", {}))
