@@ -100,6 +100,11 @@ class QuickGet:
         self._watch()
         return await answers.whole
 
+    def began(self, lane: _Lane) -> None:
+        """A lane may take requests."""
+        self._lanes.add(lane)
+        self.next_after(lane)
+
     def next_after(self, lane: _Lane) -> None:
         """Give a lane its next request, once there is one."""
         if self._queue:
@@ -140,9 +145,9 @@ class QuickGet:
             task.add_done_callback(self._connecting.discard)
 
     async def _open_lane(self) -> None:
-        if self._scheme == "https" and self._tls is None:
-            self._tls = ssl.create_default_context()
         try:
+            if self._scheme == "https" and self._tls is None:
+                self._tls = ssl.create_default_context()
             place = urlsplit(f"//{self._host}")
             connecting = asyncio.get_running_loop().create_connection(
                 lambda: _Lane(self),
@@ -150,15 +155,12 @@ class QuickGet:
                 place.port or {"http": 80, "https": 443}[self._scheme],
                 ssl=self._tls,
             )
-            _, lane = await asyncio.wait_for(connecting, _PATIENCE_SECONDS)
+            await asyncio.wait_for(connecting, _PATIENCE_SECONDS)
         except (OSError, ValueError):
             if self._queue:
                 self._queue.popleft().answer(None)
             self.failed()
             asyncio.get_running_loop().call_soon(self._open_lanes)
-            return
-        self._lanes.add(lane)
-        self.next_after(lane)
 
     def _watch(self) -> None:
         """Now and then, end the lanes that are not answered: one timer for all of them."""
@@ -224,6 +226,7 @@ class _Lane(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._owner.began(self)
 
     def data_received(self, data: bytes) -> None:
         if self._asked is None:  # that nobody has asked for
