@@ -9,9 +9,9 @@ import threading
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from zlib import crc32
 
@@ -30,7 +30,8 @@ _NEIGHBOURS = 1024
 _OPEN = 128
 _NAME = "objects"
 _MARK = struct.Struct("<I")
-_path = attrgetter("path")
+_AT_ONCE = 512
+_path, _number = attrgetter("path"), itemgetter(0)
 
 
 class Bundles:
@@ -96,12 +97,13 @@ class Bundles:
         path = self._obtain(bundle)
         file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            for number, content in objects:
-                start = self._starts_at(bundle, number)
-                if os.pwrite(file, content, start) < len(content):
+            runs = list(_runs(sorted(objects, key=_number)))
+            for first, contents in runs:
+                if os.pwritev(file, contents, self._starts_at(bundle, first)) < _bytes(contents):
                     raise OSError(f"{path} is not written")
-            for number, content in objects:
-                os.pwrite(file, _MARK.pack(_mark(content)), self._mark_at(bundle, number))
+            for first, contents in runs:
+                marks = b"".join([_MARK.pack(_mark(content)) for content in contents])
+                os.pwrite(file, marks, self._mark_at(bundle, first))
         finally:
             os.close(file)
 
@@ -173,6 +175,24 @@ def _ends(files: Sequence[DataFile]) -> Iterable[int]:
         if at_end or number == len(files):
             yield number
             size = 0
+
+
+def _runs(objects: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, list[bytes]]]:
+    """Neighbours, which one write has room for: the number of the first one, and contents."""
+    first, contents = 0, list[bytes]()
+    for number, content in objects:
+        if contents and (number != first + len(contents) or len(contents) == _AT_ONCE):
+            yield first, contents
+            contents = []
+        if not contents:
+            first = number
+        contents.append(content)
+    if contents:
+        yield first, contents
+
+
+def _bytes(contents: Iterable[bytes]) -> int:
+    return sum(map(len, contents))
 
 
 def _room(file: DataFile) -> int:

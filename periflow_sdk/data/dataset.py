@@ -100,7 +100,10 @@ class Dataset:
         return self._source.read([self._file(path) for path in paths])
 
     def expect(self, paths: Sequence[str]) -> None:
-        """Say what is probably read next, by one `read`; does not wait for it.
+        """Say what is probably read next, by one `read` of the same paths; does not wait for it.
+
+        ``periflow_sdk.data.stream`` does this by itself. Where it is not read after all, nothing
+        is lost but the requests.
 
         Args:
             paths: As in ``files``.

@@ -33,7 +33,7 @@ _EXTRAS = {"s3": ("s3", "obstore"), "azure-blob": ("azure", "obstore"), "gcs": (
 # Not by -m: the module would be there twice, and its errors two of a name.
 _HELPER = "from periflow_sdk.data.fetchprocess import main; main()"
 _GROUP_FILES, _GROUP_BYTES = 64, 4 * 1024 * 1024
-_PIPE_BYTES = 1024 * 1024
+_PIPE_BYTES, _LINE_BYTES = 1024 * 1024, 256
 _running: WeakSet[_Helper] = WeakSet()
 
 
@@ -268,7 +268,7 @@ class _Stream:
 
     def line(self) -> bytes:
         while b"\n" not in self._rest:
-            piece = os.read(self._descriptor, _PIPE_BYTES)
+            piece = os.read(self._descriptor, _LINE_BYTES)  # the rest of it is copied once more
             if not piece:
                 return b""
             self._rest += piece

@@ -16,7 +16,8 @@ import asyncio
 import json
 import os
 import signal
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Sequence
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 _SMALL_AT_ONCE, _LARGE_AT_ONCE = 64, 12
 _LARGE_BYTES = 1024 * 1024
@@ -25,17 +26,33 @@ ODD_NAMES = "odd_names"
 _Error = dict[str, Any]
 
 
+class Span(NamedTuple):
+    """The bytes from ``start`` to before ``end`` of an object with this etag."""
+
+    path: str
+    etag: str | None
+    start: int
+    end: int
+
+
 class Bucket(Protocol):
     """What a cloud's client has to do."""
 
     async def list(self) -> list[tuple[str, int, str | None]]:
         """Path, size and etag of every object."""
 
-    async def read(self, path: str, etag: str | None, start: int, end: int) -> Any:
-        """These bytes (a buffer) of the object with this etag.
+    async def read_quickly(self, spans: Sequence[Span]) -> Sequence[Any | None]:
+        """Bytes (a buffer) of small objects; None for those that `read` has to be asked for.
+
+        Args:
+            spans: At least one.
+        """
+
+    async def read(self, span: Span) -> Any:
+        """Bytes (a buffer) of an object.
 
         Raises:
-            ChangedError: it has another one by now, or is gone.
+            ChangedError: it has another etag by now, or is gone.
         """
 
     def explain(self, error: Exception) -> _Error:
@@ -93,20 +110,29 @@ class Helper:
         return json.dumps(await self._bucket.list()).encode()
 
     async def _read(self, request: dict[str, Any]) -> Any:
-        return await self._bytes(request["path"], request["etag"], request["start"], request["end"])
+        span = Span(request["path"], request["etag"], request["start"], request["end"])
+        return (await self._contents([span]))[0]
 
     async def _many(self, request: dict[str, Any]) -> bytes:
-        files = request["files"]
-        reads = (self._bytes(path, etag, 0, size) for path, etag, size in files)
-        return b"".join(await asyncio.gather(*reads))
+        spans = [Span(path, etag, 0, size) for path, etag, size in request["files"]]
+        return b"".join(await self._contents(spans))
 
-    async def _bytes(self, path: str, etag: str | None, start: int, end: int) -> Any:
-        if start >= end:
+    async def _contents(self, spans: Sequence[Span]) -> list[Any]:
+        small = [span for span in spans if 0 < span.end - span.start <= _LARGE_BYTES]
+        quick = await self._bucket.read_quickly(small) if small else ()
+        found = {span: each for span, each in zip(small, quick, strict=True) if each is not None}
+        others = [span for span in spans if span not in found]
+        found |= zip(others, await asyncio.gather(*map(self._surely, others)), strict=True)
+        return [found[span] for span in spans]
+
+    async def _surely(self, span: Span) -> Any:
+        size = span.end - span.start
+        if size <= 0:
             return b""
-        async with self._large if end - start > _LARGE_BYTES else self._small:
-            content = await self._bucket.read(path, etag, start, end)
-        if len(content) != end - start:
-            raise ChangedError(path)
+        async with self._large if size > _LARGE_BYTES else self._small:
+            content = await self._bucket.read(span)
+        if len(content) != size:
+            raise ChangedError(span.path)
         return content
 
     async def _store(self, request: dict[str, Any]) -> bytes:

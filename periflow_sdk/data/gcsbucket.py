@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from periflow_sdk.data.fetchprocess import ChangedError
+from periflow_sdk.data.fetchprocess import ChangedError, Span
 
 # Else each call first asks another service, and waits where that cannot be reached.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -46,7 +46,11 @@ class GcsBucket:
             if entry["type"] == "file"
         ]
 
-    async def read(self, path: str, etag: str | None, start: int, end: int) -> bytes:
+    async def read_quickly(self, spans: Sequence[Span]) -> Sequence[bytes | None]:
+        return [None] * len(spans)
+
+    async def read(self, span: Span) -> bytes:
+        path, etag, start, end = span
         # By hand: the library takes what follows a # in a path for a generation.
         bucket = f"{self._fs._location}/download/storage/v1/b/{self._name}"
         state = f"&generation={etag}" if etag else ""

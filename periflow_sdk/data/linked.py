@@ -112,9 +112,12 @@ class LinkedSource:
         return self._folder
 
     def fetch(self, file: DataFile) -> Path:
-        return self._local(file) or self._cache.obtain(
-            self._key(file), posixpath.basename(file.path), file.size, self._filler(file)
-        )
+        if (place := self._local(file)) is not None:
+            return place
+        name = posixpath.basename(file.path)
+        place = self._cache.obtain(self._key(file), name, file.size, self._filler(file))
+        self._cache.note(self._alone, "")
+        return place
 
     def read(self, files: Sequence[DataFile]) -> list[bytes]:
         reading = self._expected().pop(_paths(files), None)
@@ -132,7 +135,9 @@ class LinkedSource:
                 expected[_paths(files)] = self._begun(files)
 
     def _begun(self, files: Sequence[DataFile]) -> _Reading:
-        there = [self._content(file) for file in files]
+        # A look for each of many would cost as much as keeping it.
+        some_are_alone = self._cache.noted(self._alone) is not None
+        there = [self._content(file, some_are_alone) for file in files]
         absent = [file for file, content in zip(files, there, strict=True) if content is None]
         self._bucket.announce(absent)
         return _Reading(there, absent, self._bucket.read_many(absent))
@@ -156,9 +161,12 @@ class LinkedSource:
     def _bundles(self) -> Bundles:
         return Bundles(self._cache, self._identity, self.files())
 
-    def _content(self, file: DataFile) -> bytes | None:
-        if self._whole() is None and (content := self._bundles.read(file)) is not None:
-            return content
+    def _content(self, file: DataFile, may_be_alone: bool) -> bytes | None:
+        if self._whole() is None:
+            if (content := self._bundles.read(file)) is not None:
+                return content
+            if file.size <= OBJECT_BYTES and not may_be_alone:
+                return None
         place = self._local(file)
         try:
             if place is None and file.size > OBJECT_BYTES:
@@ -232,6 +240,11 @@ class LinkedSource:
 
     def _key(self, file: DataFile) -> str:
         return _hash(self._identity, file.path, str(file.size), file.etag or "")
+
+    @cached_property
+    def _alone(self) -> str:
+        """The note that objects of this link were fetched one by one."""
+        return _hash("alone", self._identity)
 
     @property
     def _tree_key(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,12 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from periflow_sdk.data.fetchprocess import ODD_NAMES, ChangedError
-from periflow_sdk.data.quickget import QuickGet
+from periflow_sdk.data.fetchprocess import ODD_NAMES, ChangedError, Span
+from periflow_sdk.data.quicks3 import QuickS3
 
 if TYPE_CHECKING:
     from obstore.store import AzureAccessKey, AzureStore, S3Credential, S3Store
 
-_QUICK_BYTES = 1024 * 1024
-_SIGNED_FOR = timedelta(minutes=15)
 _ODD_NAME = "Encountered object with invalid path"
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,80})\s*</Code>")
 _REFUSED = re.compile(r"status code: 40[13]\b")
@@ -39,10 +37,15 @@ class StoreBucket:
 
     def __init__(self, link: Mapping[str, Any], secret: Mapping[str, str]) -> None:
         self._name = link["storage_name"]
-        open_store = _open_s3 if link["cloud"] == "s3" else _open_azure
-        self._store = open_store(link, secret)
-        # What the library signs for Azure, its emulator refuses: it would be a way without a test.
-        self._quick = QuickGet() if link["cloud"] == "s3" else None
+        self._store: S3Store | AzureStore
+        self._quick: QuickS3 | None = None
+        if link["cloud"] == "s3":
+            url, region = _s3_place(link, secret)
+            prefix = link["prefix"] or ""
+            self._store = _open_s3(link, secret)
+            self._quick = QuickS3(url, region, self._name, prefix, secret)
+        else:
+            self._store = _open_azure(link, secret)
 
     async def list(self) -> list[tuple[str, int, str | None]]:
         return [
@@ -51,12 +54,11 @@ class StoreBucket:
             for meta in batch
         ]
 
-    async def read(self, path: str, etag: str | None, start: int, end: int) -> Any:
-        if self._quick and self._quick.is_usable and end - start <= _QUICK_BYTES:
-            [url] = obstore.sign(self._store, "GET", [path], _SIGNED_FOR)
-            condition = {"If-Match": etag} if etag is not None else {}
-            if (content := await self._quick.get(url, condition, start, end)) is not None:
-                return content
+    async def read_quickly(self, spans: Sequence[Span]) -> Sequence[Any | None]:
+        return await self._quick.read(spans) if self._quick else [None] * len(spans)
+
+    async def read(self, span: Span) -> Any:
+        path, etag, start, end = span
         options: Any = {"range": (start, end)}
         if etag is not None:
             options["if_match"] = etag
@@ -110,6 +112,13 @@ def _options(url: str | None) -> dict[str, Any]:
     }
 
 
+def _s3_place(link: Mapping[str, Any], secret: Mapping[str, str]) -> tuple[str, str]:
+    """Address of the store, and region."""
+    region = link["region"] or secret.get("aws_default_region") or "us-east-1"
+    suffix = ".cn" if region.startswith("cn-") else ""
+    return link["endpoint_url"] or f"https://s3.{region}.amazonaws.com{suffix}", region
+
+
 def _open_s3(link: Mapping[str, Any], secret: Mapping[str, str]) -> S3Store:
     from obstore.store import S3Store
 
@@ -122,9 +131,7 @@ def _open_s3(link: Mapping[str, Any], secret: Mapping[str, str]) -> S3Store:
             "expires_at": None,
         }
 
-    region = link["region"] or secret.get("aws_default_region") or "us-east-1"
-    suffix = ".cn" if region.startswith("cn-") else ""
-    url = link["endpoint_url"] or f"https://s3.{region}.amazonaws.com{suffix}"
+    url, region = _s3_place(link, secret)
     return S3Store(
         link["storage_name"],
         prefix=link["prefix"] or None,

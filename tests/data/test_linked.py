@@ -18,6 +18,7 @@ import pytest
 from cloud import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, fill_azure, fill_s3
 from google_store import fill_gcs
 from obstore.store import S3Store
+from tls_relay import tls_relay
 
 import periflow_sdk as pf
 from periflow_sdk.api import models as m
@@ -25,8 +26,10 @@ from periflow_sdk.api.calls.credential import CredentialPlace
 from periflow_sdk.data import Dataset
 from periflow_sdk.data.cache import Cache
 from periflow_sdk.data.fetcher import Fetcher
+from periflow_sdk.data.fetchprocess import Span
 from periflow_sdk.data.link import address, identity
 from periflow_sdk.data.linked import LinkedSource
+from periflow_sdk.data.quicks3 import QuickS3
 from periflow_sdk.data.source import DataFile
 from periflow_sdk.data.storebucket import StoreBucket
 
@@ -110,20 +113,40 @@ def test_objects_of_each_cloud_are_read_in_every_way(place: Any, tmp_path: Path)
     assert again.path == root and again.fetch("empty") == root / "empty"
 
 
-@pytest.mark.parametrize("place", ["s3"], indirect=True)
-def test_small_objects_come_the_quick_way(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the other client was asked")
+def quickly_read(link: m.DatasetLink, secret: dict[str, str]) -> dict[str, bytes | None]:
+    """The small objects, in the quick way alone; None for those that do not come so."""
 
-    async def read_all() -> dict[str, bytes]:
-        bucket = StoreBucket(place[0].model_dump(mode="json"), place[1])
+    async def read_all() -> dict[str, bytes | None]:
+        bucket = StoreBucket(link.model_dump(mode="json"), secret)
         found = [row for row in await bucket.list() if 0 < row[1] < 1_000_000]
-        return {path: bytes(await bucket.read(path, etag, 0, n)) for path, n, etag in found}
+        spans = [Span(path, etag, 0, size) for path, size, etag in found]
+        contents = zip(spans, await bucket.read_quickly(spans), strict=True)
+        return {span.path: each if each is None else bytes(each) for span, each in contents}
 
-    monkeypatch.setattr(obstore, "get_async", refuse)
-    assert asyncio.run(read_all()) == {
-        path: data for path, data in EXPECTED.items() if 0 < len(data) < 1_000_000
-    }
+    return asyncio.run(read_all())
+
+
+SMALL = {path: data for path, data in EXPECTED.items() if 0 < len(data) < 1_000_000}
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_small_objects_come_the_quick_way(place: Any) -> None:
+    assert quickly_read(*place) == SMALL
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_small_objects_come_the_quick_way_over_tls_from_whom_the_user_trusts(
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, secret = place
+    certificate = tmp_path / "relay.pem"
+    with tls_relay(int(link.endpoint_url.rpartition(":")[2]), certificate) as url:
+        secure = link.model_copy(update={"endpoint_url": url})
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert quickly_read(secure, secret) == SMALL
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nobody.pem"))
+        quick = QuickS3(url, "us-east-1", link.storage_name, link.prefix or "", secret)
+        assert asyncio.run(quick.read([Span("a b.txt", None, 0, 5)])) == [None]
 
 
 def test_others_read_it_by_its_address(s3_url: str, bucket: str, tmp_path: Path) -> None:
