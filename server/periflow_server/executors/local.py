@@ -57,8 +57,10 @@ class LocalExecutor:
 
     def poll(self, gang: Iterable[Path]) -> set[Path]:
         """The folders among these whose agent is not alive."""
+        dead = {folder for folder in gang if not _is_alive(folder)}
+        # After the look: what is said to be dead is no zombie any more.
         self._children = [child for child in self._children if child.poll() is None]
-        return {folder for folder in gang if not _is_alive(folder)}
+        return dead
 
     def stop(self, gang: Iterable[Path], *, keep_training: bool = False) -> None:
         """Kill the agents, and what they run unless a new agent is to adopt it."""
