@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from limit import PART_BYTES
 from place import KEYS, Place, control_plane, seaweedfs, sink
 from source import Source, warm_page_cache
 
@@ -26,7 +27,6 @@ PEERS = ("obstore", "s5cmd", "boto3", "s3fs", "awscli")
 INSTALL_SECONDS = 300.0  # of all peers together
 TURN_SECONDS = 900.0
 QUARTERS, SMALL_PIECES = 4, 48
-PART_BYTES = 16 * 1024 * 1024
 Row = dict[str, float]
 
 
