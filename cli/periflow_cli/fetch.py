@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,12 +11,14 @@ from pathlib import Path
 
 import httpx
 
+from periflow_cli.arrival import GATHERING, held, move_in, refuse_taken
 from periflow_cli.connection import Connection
 from periflow_cli.transfer import Bar
 from periflow_sdk.api.models import Dataset, DatasetFile, DatasetSource
 from periflow_sdk.data.signed import EXPIRED, condition, refuse_another
-from periflow_sdk.errors import ConflictError, PeriFlowError
+from periflow_sdk.errors import PeriFlowError
 from periflow_sdk.snapshots.path import check_path
+from periflow_sdk.snapshots.transfer import disk_full, is_full
 
 _AT_ONCE = 8
 _SIGNED_AT_ONCE = 200
@@ -28,8 +29,8 @@ _TRIES = 8
 class Fetch:
     """One download; killed and begun again it fetches only the rest.
 
-    Whole files gather in ``.NAME.part`` beside the target, and a line a file (``etag path``) says
-    what they were in the bucket. The target appears when all are there.
+    Whole files gather in ``.NAME.part`` beside the target, or in the target if it is there, and a
+    line a file (``etag path``) says what they were in the bucket. They appear when all are there.
 
     Args:
         force: Replace files that are there.
@@ -41,30 +42,23 @@ class Fetch:
         self._client = connection.client
         self._project = connection.project.id
         self._dataset = dataset
-        self._target = target
+        self._target = Path(os.path.abspath(target))  # noqa: PTH100 - links are not followed
         self._force = force
-        self._part = target.with_name(f".{target.name}.part")
-        self._log = target.with_name(f".{target.name}.part.log")
+        self._is_there = self._target.is_dir()
+        name = f".{self._target.name}.part"
+        self._part = self._target / GATHERING if self._is_there else self._target.with_name(name)
+        self._log = self._part.with_name(f"{self._part.name}.log")
         self.count = 0
         self.size = 0
 
     def check(self) -> None:
-        """Refuse a target that is there.
+        """Refuse a target that is not a folder, or that has files of the same names.
 
         Raises:
             ConflictError: and force was not given.
         """
-        if not os.path.lexists(self._target):
-            return
-        if not self._target.is_dir():
-            raise PeriFlowError(f"{self._target} is not a folder.", code="target_not_a_folder")
-        if self._force or not any(self._target.iterdir()):
-            return
-        raise ConflictError(
-            f"{self._target} is there already.",
-            code="target_exists",
-            hint="Choose another folder with -d DIR, or replace its files with --force.",
-        )
+        files = self._client.dataset_files(self._project, self._dataset.id)
+        refuse_taken(self._target, (file.path for file in files), force=self._force)
 
     def measure(self) -> None:
         """Count the files and their bytes; nothing is fetched."""
@@ -75,10 +69,22 @@ class Fetch:
         """Fetch all files.
 
         Raises:
-            PeriFlowError: the store does not deliver (``transfer_failed``), or a file changed in
-                the bucket meanwhile (``dataset_changed``).
+            PeriFlowError: the store does not deliver (``transfer_failed``), a file changed in
+                the bucket meanwhile (``dataset_changed``), the disk is full (``disk_full``), or
+                another process is at it (``download_running``).
         """
         self._part.mkdir(parents=True, exist_ok=True)
+        try:
+            with held(self._target if self._is_there else self._part, self._target):
+                self._fetch(bar)
+                self._publish()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            missing = max(0, self.size - bar.moved - bar.spared)
+            raise disk_full(self._part.parent, missing) from error
+
+    def _fetch(self, bar: Bar) -> None:
         known = self._known()
         self._sweep(known)
         with (
@@ -100,7 +106,6 @@ class Fetch:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        self._publish()
 
     def _batches(self, known: dict[str, str], bar: Bar) -> Iterator[list[DatasetFile]]:
         batch: list[DatasetFile] = []
@@ -204,15 +209,8 @@ class Fetch:
                     path.unlink()
 
     def _publish(self) -> None:
-        if self._target.is_dir() and any(self._target.iterdir()):
-            # With force: its other files stay.
-            for folder, _, names in os.walk(self._part):
-                goal = self._target / Path(folder).relative_to(self._part)
-                goal.mkdir(parents=True, exist_ok=True)
-                for name in names:
-                    (Path(folder) / name).replace(goal / name)
-            shutil.rmtree(self._part)
+        if self._is_there:
+            move_in(self._part, self._target)
         else:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
             self._part.replace(self._target)
         self._log.unlink(missing_ok=True)

@@ -192,6 +192,12 @@ def test_downloaded_dataset_is_what_was_uploaded(settled, cifar: Path, tmp_path:
         path = Path("cifar-100-python") / name
         assert (tmp_path / "back" / path).read_bytes() == (cifar / path).read_bytes()
     assert settled.run("dataset", "download", "back", "-d", tmp_path / "back").returncode == 5
+    # A folder that is there may be a mounted disk, or the one that the shell stands in.
+    there = tmp_path / "there"
+    there.mkdir()
+    before = there.stat().st_ino
+    settled.pf("dataset", "download", "back", "-d", f"{there}/.")
+    assert there.stat().st_ino == before and os.listdir(there) == ["cifar-100-python"]
 
 
 def test_large_tree_is_collapsed_from_the_top_down() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from periflow_cli import fetch
+from periflow_cli.arrival import held
 from periflow_cli.transfer import Bar
 from periflow_sdk.api.models import DatasetFile
 from periflow_sdk.errors import PeriFlowError
@@ -110,3 +111,29 @@ def test_what_the_bucket_lost_since_a_killed_run_is_not_published(
     download(store, tmp_path / "home")
     there = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
     assert there == [tmp_path / "home/a/b.bin"]
+
+
+def test_folder_that_is_there_stays_the_same_one_with_its_other_files(
+    store: Store, tmp_path: Path
+) -> None:
+    store.breaks_off = False
+    (tmp_path / "own").write_text("mine")
+    before = tmp_path.stat().st_ino
+    download(store, tmp_path / "x" / "..")
+    assert tmp_path.stat().st_ino == before
+    assert (tmp_path / "a/b.bin").read_bytes() == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "own"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_second_download_to_a_target_is_refused_and_takes_nothing_from_the_first(
+    store: Store, tmp_path: Path, is_there: bool
+) -> None:
+    target = tmp_path / "home"
+    part = target if is_there else tmp_path / ".home.part"
+    part.mkdir()
+    (part / "under way").write_bytes(b"of the first")
+    with held(part, target), pytest.raises(PeriFlowError) as caught:
+        download(store, target)
+    assert caught.value.code == "download_running"
+    assert (part / "under way").read_bytes() == b"of the first"

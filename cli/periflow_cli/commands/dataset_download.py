@@ -94,7 +94,7 @@ def _fetch_kept(
     download = Download(connection, snapshot_id, target, force=force)
     manifest = download.check()
     if not dry_run:
-        download.run(manifest, bar)
+        download.run(bar)
     return manifest.size, manifest.file_count
 
 
