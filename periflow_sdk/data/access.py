@@ -30,6 +30,8 @@ def open_dataset(name: str) -> Dataset:
         NotFoundError: there is no such dataset.
         ForbiddenError: the job's file does not name it.
     """
+    if not name:
+        raise UsageError("A dataset has a name: pf.dataset('my-data').")
     environment = data_environment()
     if mount := environment.mounts.get(name):
         original = Path(mount.original)

@@ -107,7 +107,9 @@ def test_linked_bucket_is_viewed_used_and_downloaded(
     } == FILES
     assert linker.run("dataset", "download", f"on-{cloud}", "-d", target).returncode == 5
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
-    assert linker.run("dataset", "create", *words).returncode == 5
+    for taken in (words, (*words, "--dry-run")):
+        assert linker.run("dataset", "create", *taken).returncode == 5
+    assert linker.run("dataset", "view", f"on-{cloud}", "--version", 1).returncode == 2
 
 
 def test_what_is_wrong_is_one_line_with_the_way_out(linker: Shell, buckets: str) -> None:
