@@ -112,6 +112,21 @@ def test_linked_bucket_is_viewed_used_and_downloaded(
     assert linker.run("dataset", "view", f"on-{cloud}", "--version", 1).returncode == 2
 
 
+def test_link_without_its_credential_is_not_active_until_it_has_another(
+    linker: Shell, buckets: str
+) -> None:
+    key = ("credential", "create", "s3", "-n", "short-lived", "--aws-default-region", "us-east-1")
+    linker.pf(*key, AWS_ACCESS_KEY_ID=S3_KEY, AWS_SECRET_ACCESS_KEY=S3_SECRET)
+    linker.pf("dataset", "create", "-n", "orphan", "-c", "s3", "-s", buckets, "-i", "short-lived")
+    linker.pf("credential", "delete", "-y", "short-lived")
+    line = f"orphan\ts3\tus-east-1\t{buckets}\t"
+    assert f"{line}N" in linker.pf("dataset", "list").splitlines()
+    lost = linker.run("dataset", "view", "orphan")
+    assert lost.returncode == 3 and "pf dataset edit orphan -i" in lost.stderr
+    linker.pf("dataset", "edit", "orphan", "-i", "s3")
+    assert f"{line}Y" in linker.pf("dataset", "list").splitlines()
+
+
 def test_what_is_wrong_is_one_line_with_the_way_out(linker: Shell, buckets: str) -> None:
     linker.pf(
         *("credential", "create", "s3", "-n", "wrong", "--aws-default-region", "us-east-1"),

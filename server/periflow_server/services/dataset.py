@@ -112,7 +112,7 @@ def update(session: Session, access: ProjectAccess, name: str, body: m.DatasetUp
         credential, _ = find_in(
             session, access.organization_id, access.project_id, body.credential_id
         )
-        dataset.credential_id = credential.id
+        dataset.credential_id, dataset.active = credential.id, True
     session.flush()
     return dataset_named(session, access.project_id, dataset.id)
 
