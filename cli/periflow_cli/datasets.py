@@ -33,7 +33,7 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
 
 
 def refuse_taken_name(connection: Connection, name: str) -> None:
-    """Refuse a name for a new dataset that one of the project has.
+    """Refuse a name for a new dataset that one of the organization has.
 
     Raises:
         ConflictError: ``dataset_exists``.
@@ -41,6 +41,7 @@ def refuse_taken_name(connection: Connection, name: str) -> None:
     try:
         found = connection.client.dataset(connection.project.id, name)
     except NotFoundError:
+        connection.client.check_dataset_name(connection.project.id, name)
         return
     is_kept = found.snapshot_id is not None
     raise ConflictError(

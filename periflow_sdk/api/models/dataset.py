@@ -66,6 +66,12 @@ class DatasetCreate(Body):
         return self
 
 
+class DatasetName(Body):
+    """A name that is thought of."""
+
+    name: Name
+
+
 class DatasetUpdate(Body):
     """Another name, other metadata, or of a linked one another credential (id or name)."""
 

@@ -37,12 +37,11 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
         dataset.endpoint_url, dataset.credential_id = body.link.endpoint_url, credential.id
         if dataset.region is None and body.link.cloud == "s3":
             dataset.region = credential.details["aws_default_region"]
-        _refuse_taken(session, access, body.name)
+        refuse_taken(session, access, body.name)
         session.add(dataset)
     else:
         snapshot = hold_snapshot(session, access.project_id, str(body.snapshot_id))
-        way_out = "Choose another name, or add --new-version to `pf dataset upload`."
-        _refuse_taken(session, access, body.name, way_out)
+        refuse_taken(session, access, body.name)
         session.add(dataset)
         session.flush()
         _add_version(session, access, dataset, snapshot, 1)
@@ -50,20 +49,23 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
     return dataset_named(session, access.project_id, dataset.id)
 
 
-def _refuse_taken(
-    session: Session, access: ProjectAccess, name: str, way_out: str = "Choose another name."
-) -> None:
+def refuse_taken(session: Session, access: ProjectAccess, name: str) -> None:
     """Refuse a name that a dataset of the organization has.
 
     Raises:
         ConflictError: ``dataset_exists``.
     """
-    if db.is_name_taken(session, access.organization_id, name):
-        raise ConflictError(
-            f"A dataset named {name} exists already in this organization.",
-            code="dataset_exists",
-            hint=way_out,
-        )
+    if not db.is_name_taken(session, access.organization_id, name):
+        return
+    row = db.find_dataset(session, access.project_id, name)
+    is_kept = row is not None and row[0].credential_id is None
+    raise ConflictError(
+        f"A dataset named {name} exists already in this organization.",
+        code="dataset_exists",
+        hint="Choose another name, or add --new-version to `pf dataset upload`."
+        if is_kept
+        else "Choose another name.",
+    )
 
 
 def datasets(
@@ -103,7 +105,7 @@ def update(session: Session, access: ProjectAccess, name: str, body: m.DatasetUp
     """
     dataset = lock(session, find_own(session, access, name))
     if body.name is not None and body.name != dataset.name:
-        _refuse_taken(session, access, body.name)
+        refuse_taken(session, access, body.name)
         dataset.name = body.name
     if body.metadata is not None:
         dataset.details = body.metadata
