@@ -41,7 +41,7 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
         session.add(dataset)
     else:
         snapshot = hold_snapshot(session, access.project_id, str(body.snapshot_id))
-        refuse_taken(session, access, body.name)
+        refuse_taken(session, access, body.name, is_upload=True)
         session.add(dataset)
         session.flush()
         _add_version(session, access, dataset, snapshot, 1)
@@ -49,21 +49,25 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
     return dataset_named(session, access.project_id, dataset.id)
 
 
-def refuse_taken(session: Session, access: ProjectAccess, name: str) -> None:
+def refuse_taken(
+    session: Session, access: ProjectAccess, name: str, *, is_upload: bool = False
+) -> None:
     """Refuse a name that a dataset of the organization has.
+
+    Args:
+        is_upload: It could become a version of the one that has the name.
 
     Raises:
         ConflictError: ``dataset_exists``.
     """
     if not db.is_name_taken(session, access.organization_id, name):
         return
-    row = db.find_dataset(session, access.project_id, name)
-    is_kept = row is not None and row[0].credential_id is None
+    row = db.find_dataset(session, access.project_id, name) if is_upload else None
     raise ConflictError(
         f"A dataset named {name} exists already in this organization.",
         code="dataset_exists",
         hint="Choose another name, or add --new-version to `pf dataset upload`."
-        if is_kept
+        if row is not None and row[0].credential_id is None
         else "Choose another name.",
     )
 
