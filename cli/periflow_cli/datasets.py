@@ -11,7 +11,7 @@ from periflow_cli.moment import size_text
 from periflow_cli.names import known
 from periflow_cli.terminal import one_line
 from periflow_sdk.api.models import Dataset, DatasetVersion
-from periflow_sdk.errors import ApiError, ConflictError, NotFoundError, UsageError
+from periflow_sdk.errors import ConflictError, NotFoundError, UsageError
 from periflow_sdk.snapshots.manifest import FileEntry, LinkEntry, Manifest
 
 
@@ -41,7 +41,7 @@ def refuse_taken_name(connection: Connection, name: str) -> None:
     try:
         found = connection.client.dataset(connection.project.id, name)
     except NotFoundError:
-        _refuse_taken_elsewhere(connection, name)
+        connection.client.check_dataset_name(connection.project.id, name)
         return
     is_kept = found.snapshot_id is not None
     raise ConflictError(
@@ -68,15 +68,6 @@ def version_of(dataset: Dataset, versions: Sequence[DatasetVersion], number: int
         code="dataset_version_not_found",
         hint=f"pf dataset view {dataset.name}",
     )
-
-
-def _refuse_taken_elsewhere(connection: Connection, name: str) -> None:
-    try:
-        connection.client.check_dataset_name(connection.project.id, name)
-    except ApiError as error:
-        # A server of 0.2 cannot be asked: it refuses the name after the upload.
-        if error.code != "method_not_allowed":
-            raise
 
 
 def refuse_version(dataset: Dataset, version: int | None) -> None:
