@@ -84,6 +84,10 @@ class Fetch:
             with held(self._target if self._is_there else self._part, self._target):
                 self._fetch(bar)
                 self._publish()
+        except PeriFlowError as error:
+            if error.code == "dataset_changed":
+                error.hint = "Run the same command again: it fetches what changed and the rest."
+            raise
         except OSError as error:
             if not is_full(error):
                 raise

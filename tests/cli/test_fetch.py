@@ -111,6 +111,7 @@ def test_object_that_changed_since_it_was_listed_is_not_taken_for_it(
     with pytest.raises(PeriFlowError) as caught:
         download(store, tmp_path / "home")
     assert caught.value.code == "dataset_changed" and not (tmp_path / "home").exists()
+    assert "same command again" in str(caught.value.hint)
 
 
 def test_what_the_bucket_lost_since_a_killed_run_is_not_published(
