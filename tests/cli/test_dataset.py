@@ -6,12 +6,16 @@ import os
 import re
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from tutorial import tutorial_panels
 
 import periflow_sdk as pf
+from periflow_cli.listing import look
 from periflow_cli.tree import Leaf, collapse
+from periflow_sdk.api import models as m
 from periflow_sdk.data import stream
 from periflow_sdk.data.cache import node_cache
 
@@ -253,6 +257,21 @@ def test_large_tree_is_collapsed_from_the_top_down() -> None:
     assert "test/… 30 more folders, 3,000 more files" in hidden
     few = [Leaf(f"a/{n}", 1, "1 byte") for n in range(30)]
     assert collapse(few) == ([(leaf.path, leaf.note) for leaf in few], False)
+
+
+def test_folder_of_a_large_bucket_says_at_its_end_that_it_has_more() -> None:
+    def page(_: str, __: str, path: str, *, recursive: bool = False, limit: int) -> m.DatasetPage:
+        folders = [m.DatasetFolder(path=f"a/{n:02}") for n in range(20)]
+        files = [m.DatasetFile(path=f"{path}/x", size=1)]
+        items = {"": [m.DatasetFolder(path="a")], "a": folders}.get(path, files)
+        has_more = recursive or path == "a"
+        return m.DatasetPage(items=[*items], next_cursor="more" if has_more else None)
+
+    client = SimpleNamespace(dataset_page=page)
+    connection: Any = SimpleNamespace(client=client, project=SimpleNamespace(id="p"))
+    found = look(connection, cast("Any", SimpleNamespace(id="d")), "", as_tree=True)
+    assert found.entries[0] == ("a", None) and found.entries[-1] == ("a/… and more", "")
+    assert ("a/00/x", "1 byte") in found.entries and ("a/19/", "…") in found.entries
 
 
 def test_packed_upload_stores_shards_that_are_streamed(
