@@ -178,7 +178,8 @@ class Cache:
                 f"{_decimal(capacity)}.",
                 code="cache_too_small",
                 hint="Set PERIFLOW_CACHE_BYTES to more or PERIFLOW_CACHE_DIR to a larger disk, or "
-                "read it file by file: dataset.open(), dataset.fs, periflow_sdk.data.stream().",
+                "read less at once: single files by dataset.open(), pieces of them by dataset.fs, "
+                "samples by periflow_sdk.data.stream().",
                 data={"size": size, "capacity": capacity},
             )
         if self._added() + size > capacity:
