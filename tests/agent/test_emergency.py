@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from warm_python import warm_python
 
 TRAINING = Path(__file__).with_name("training.py")
 ENDED = ("success", "failed", "stopped")
@@ -256,7 +257,7 @@ def test_acknowledged_stop_counts_more_than_a_word_of_being_early(begin, client)
 
 
 def test_rank_that_fails_under_torchrun_makes_no_preemption_of_what_the_others_are_sent(run, until):
-    launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2"
+    launcher = f"{warm_python()} -m torch.distributed.run --standalone --nproc-per-node 2"
     job = run(f"{launcher} {TRAINING} --raises-at 20", devices=2)
     until(lambda: job.detail.status in ENDED, job.story, 150)  # torchrun loads torch
     (attempt,) = job.wait("failed").attempts

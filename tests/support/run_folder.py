@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_python import warm_python
 
 import periflow_sdk as pf
 
@@ -82,7 +83,7 @@ class Run:
     ) -> subprocess.CompletedProcess[str]:
         """Run a training script as a process of its own."""
         return subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
+            [warm_python() if "torch" in code else sys.executable, "-W", "error", "-c", code],
             env=self.variables(**more),
             cwd=self.folder,
             text=True,

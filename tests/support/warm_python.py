@@ -1,10 +1,10 @@
 """A `python` whose processes are forks of one that has imported the frameworks already.
 
 ``warm_python()`` is the path of a program to type where a test would type ``python``: a script, or
-``-m``, ``-c``, ``-u`` and ``-W``. All test processes of one run share the one that forks; it imports what
-a script names in its first lines, once. What it forks has the arguments, environment, root,
-streams and signals of the program in whose place it runs, and ends with it. Tests about the import
-of a framework, and those that are what an engineer types, run the real one.
+``-m``, ``-c``, ``-u`` and ``-W``. All test processes of one run share the one that forks, which
+imports what the scripts name, once. What it forks has the arguments, environment, root, streams and
+signals of the program in whose place it runs, and ends with it. Tests about an import or a start,
+and of what an engineer types, run the real one.
 """
 
 from __future__ import annotations
@@ -273,6 +273,7 @@ def _run(program: str, arguments: list[str]) -> NoReturn:
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
+        sys.last_type, sys.last_value, sys.last_traceback = sys.exc_info()
         sys.excepthook(*sys.exc_info())
         code = 1
     if not isinstance(code, int):
