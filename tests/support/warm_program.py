@@ -10,6 +10,7 @@ import socket
 import sys
 
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+TORCHRUN = ("-m", "torch.distributed.run")
 
 
 def main() -> None:
@@ -19,8 +20,8 @@ def main() -> None:
     mask = os.umask(0o022)
     os.umask(mask)
     request = {
-        "program": sys.argv[0],
-        "arguments": sys.argv[1:],
+        "program": os.path.join(here, "python"),  # noqa: PTH118
+        "arguments": [*(TORCHRUN if sys.argv[0].endswith("torchrun") else ()), *sys.argv[1:]],
         "variables": dict(os.environ),
         "folder": os.getcwd(),  # noqa: PTH109
         "mask": mask,

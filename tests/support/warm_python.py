@@ -31,7 +31,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +53,7 @@ _held: list[socket.socket] = []
 
 @functools.cache
 def warm_python() -> str:
-    """The program; the usual one where forks are of no use."""
+    """The program, in a folder with a `torchrun` alike; the usual one where forks are no use."""
     if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return sys.executable
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
@@ -84,8 +84,9 @@ def _start(folder: Path) -> socket.socket:
         line = _connect(folder)
         assert line is not None
         program = Path(__file__).with_name("warm_program.py").read_text()
-        (folder / "python").write_text(f"#!{sys.executable} -IS\n{program}")
-        (folder / "python").chmod(0o700)
+        for name in ("python", "torchrun"):
+            (folder / name).write_text(f"#!{sys.executable} -IS\n{program}")
+            (folder / name).chmod(0o700)
         subprocess.Popen(
             [sys.executable, __file__, str(folder), str(listener.fileno()), _ROOM[0]],
             env={**os.environ, "OMP_NUM_THREADS": "1", "WARM_PYTHON_ROOM": _ROOM[1]},
@@ -193,25 +194,37 @@ def _import_frameworks(arguments: Sequence[str], folder: Path) -> None:
     """
     root = Path(*folder.parts[:5])
     words = _split(arguments)[1]
-    names: list[str] = []
-    for word in words:
-        if word.endswith(".py"):
-            path = root / word[1:] if word.startswith("/") else folder / word
-            with contextlib.suppress(OSError, SyntaxError):  # which the program itself will tell
-                names += _imports(path.read_text())
-    with contextlib.suppress(ImportError, OSError, SyntaxError):
-        if words[0] == "-c":
-            names += _imports(words[1])
-        elif words[0] == "-m" and (spec := find_spec(words[1])) and spec.origin:
-            names += _imports(Path(spec.origin).read_text())
-    found = [name for name in names if name.partition(".")[0] in _FRAMEWORKS]
-    if any(name.partition(".")[0] != "numpy" for name in found):
-        found.append("torch._dynamo")
-    for name in found:
-        if name not in sys.modules:
-            with contextlib.suppress(ImportError):  # something in a module
-                import_module(name)
+    sources = [root / w[1:] if w[0] == "/" else folder / w for w in words if w.endswith(".py")]
+    with contextlib.suppress(ImportError):  # which the program itself will tell
+        if words[0] == "-m" and (spec := find_spec(words[1])) and spec.origin:
+            sources.append(Path(spec.origin))
+    if words[0] == "-c":
+        _import_of(words[1], folder)
+    for path in sources:
+        with contextlib.suppress(OSError):
+            _import_of(path.read_text(), path.parent)
+    if "torch" in sys.modules:
+        import_module("torch._dynamo")
     gc.freeze()
+
+
+def _import_of(text: str, folder: Path) -> None:
+    """Import the frameworks that a source names, and those of the modules beside it."""
+    with contextlib.suppress(SyntaxError):
+        nodes = list(ast.walk(ast.parse(text)))
+        names: dict[str, Any] = {}
+        for node in nodes:
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+            if module and module.partition(".")[0] in _FRAMEWORKS:
+                with contextlib.suppress(ImportError):
+                    exec(compile(ast.Module([node], []), "<imports>", "exec"), names)
+            elif module and (folder / f"{module}.py").is_file():
+                _import_of((folder / f"{module}.py").read_text(), folder)
+        for node in nodes:  # some frameworks load what is in them when it is first used
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                getattr(names.get(node.value.id), node.attr, None)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -222,15 +235,6 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if options[-1] == "-W":
             options[-1] += rest.pop(0)
     return options, rest
-
-
-def _imports(text: str) -> Iterator[str]:
-    for statement in ast.walk(ast.parse(text)):
-        if isinstance(statement, ast.Import):
-            yield from (name.name for name in statement.names)
-        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
-            yield statement.module
-            yield from (f"{statement.module}.{name.name}" for name in statement.names)
 
 
 def _take_place(request: dict[str, Any], descriptors: list[int]) -> None:
