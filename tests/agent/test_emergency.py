@@ -79,7 +79,9 @@ def test_upload_of_the_save_gives_way_to_nobody(begin, client, until):
 
     def nicenesses():
         try:
-            return [p.nice() for p in supervisor.children() if "--worker" in p.cmdline()]
+            return [
+                p.nice() for p in supervisor.children(recursive=True) if "--worker" in p.cmdline()
+            ]
         except psutil.Error:  # one of them has just ended
             return []
 

@@ -167,7 +167,7 @@ class Round:
                 return []
             if victim == "agent":
                 return [agent.pid]
-            return [p.pid for p in agent.children() if "--worker" in p.cmdline()]
+            return [p.pid for p in agent.children(recursive=True) if "--worker" in p.cmdline()]
         except (OSError, ValueError, psutil.Error):
             return []
 

@@ -46,6 +46,8 @@ _FRAMEWORKS = (
     *("accelerate", "datasets", "lightning", "numpy", "pytorch_lightning"),
     *("sklearn", "torch", "torchdata", "transformers"),
 )
+_LATER = {"torch": ["torch._dynamo"], "lightning": ["adlfs", "gcsfs", "s3fs"]}
+"""What frameworks import when they first make an optimizer, or write a checkpoint."""
 _PR_SET_PDEATHSIG, _CLONE_NEWNS = 1, 0x20000
 _STREAMS = 3
 _held: list[socket.socket] = []
@@ -189,9 +191,7 @@ def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _import_frameworks(arguments: Sequence[str], folder: Path) -> None:
-    """Import here what a program and the scripts among its arguments name, and what optimizers
-    load later.
-    """
+    """Import here what a program and the scripts among its arguments name."""
     root = Path(*folder.parts[:5])
     words = _split(arguments)[1]
     sources = [root / w[1:] if w[0] == "/" else folder / w for w in words if w.endswith(".py")]
@@ -203,8 +203,11 @@ def _import_frameworks(arguments: Sequence[str], folder: Path) -> None:
     for path in sources:
         with contextlib.suppress(OSError):
             _import_of(path.read_text(), path.parent)
-    if "torch" in sys.modules:
-        import_module("torch._dynamo")
+    for framework, loaded_later in _LATER.items():
+        if framework in sys.modules:
+            for name in loaded_later:
+                with contextlib.suppress(ImportError):
+                    import_module(name)
     gc.freeze()
 
 
