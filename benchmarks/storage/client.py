@@ -8,196 +8,21 @@ Runs in the tool's own environment: it imports the standard library and the tool
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-import mmap
 import os
 import resource
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+from files import files_of, key_of, target_of
+from limit import PART_BYTES, Work, multipart, raw, sendfile
 
 BUCKET = "bench"
-PART_BYTES = 16 * 1024 * 1024
-PIECE_BYTES = 1024 * 1024
-Work = Callable[[], object]
-_kept = threading.local()
-
-
-def files_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def key_of(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
-
-
-def target_of(folder: Path, key: str) -> Path:
-    path = folder / key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def raw(way: str, folder: Path, addresses: Sequence[str]) -> Work:
-    """Four plain sockets that read and send, or receive and write; no hash, no check.
-
-    A large file goes in pieces of 16 MiB, one an address, as ours cuts it; of many small ones each
-    address is for a piece that holds a share of them, one after the other.
-    """
-    files, layout = files_of(folder), _layout()
-    if way == "up" and len(files) == 1:
-        return lambda: _by_four(
-            lambda number, url: _send_part(files[0], number * PART_BYTES, url), addresses
-        )
-    if way == "up":
-        return lambda: _by_four(
-            lambda number, url: _send(url, _joined(files[number :: len(addresses)])), addresses
-        )
-    if len(layout) == 1:
-        ((name, size),) = layout
-        return lambda: _fetch_parts(target_of(folder, name), size, addresses)
-    return lambda: _by_four(
-        lambda number, url: _unpack(folder, layout[number :: len(addresses)], url), addresses
-    )
-
-
-def sendfile(way: str, folder: Path, addresses: Sequence[str]) -> Work:
-    """What the kernel can do with one large file: it is sent from the page cache by four sockets,
-    a quarter each, and received into the mapped target.
-    """
-    if way == "up":
-        (file,) = files_of(folder)
-        return lambda: _by_four(
-            lambda number, url: _send_piece(file, number, addresses, url), addresses
-        )
-    ((name, size),) = _layout()
-    return lambda: _fetch_large(target_of(folder, name), size, addresses)
-
-
-def _layout() -> list[tuple[str, int]]:
-    return [(name, size) for name, size in json.loads(os.environ["BENCH_LAYOUT"])]
-
-
-def _by_four(move: Callable[[int, str], object], addresses: Sequence[str]) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(move, range(len(addresses)), addresses))
-
-
-def _connection(url: str) -> http.client.HTTPConnection:
-    """The connection of this thread, which stays open."""
-    if not hasattr(_kept, "connection"):
-        _kept.connection = http.client.HTTPConnection(urlsplit(url).netloc)
-    connection: http.client.HTTPConnection = _kept.connection
-    return connection
-
-
-def _send_part(path: Path, first: int, url: str) -> None:
-    end = min(first + PART_BYTES, path.stat().st_size)
-    connection, buffer = _connection(url), memoryview(bytearray(PIECE_BYTES))
-    _begin_put(connection, url, end - first)
-    with path.open("rb", buffering=0) as file:
-        while first < end:
-            count = os.preadv(file.fileno(), [buffer[: end - first]], first)
-            connection.sock.sendall(buffer[:count])
-            first += count
-    _check(connection)
-
-
-def _fetch_parts(target: Path, size: int, addresses: Sequence[str]) -> None:
-    with target.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
-
-        def fetch(number: int, url: str) -> None:
-            connection, buffer = _connection(url), memoryview(bytearray(PIECE_BYTES))
-            connection.request("GET", _path(url))
-            response = connection.getresponse()
-            assert response.status == 200, response.status
-            position = number * PART_BYTES
-            while count := response.readinto(buffer):
-                os.pwrite(file.fileno(), buffer[:count], position)
-                position += count
-
-        _by_four(fetch, addresses)
-
-
-def _bounds(number: int, count: int, size: int) -> tuple[int, int]:
-    return size * number // count, size * (number + 1) // count
-
-
-def _path(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.path}?{parts.query}"
-
-
-def _begin_put(connection: http.client.HTTPConnection, url: str, size: int) -> None:
-    connection.putrequest("PUT", _path(url))
-    connection.putheader("Content-Length", str(size))
-    connection.endheaders()
-
-
-def _send_piece(path: Path, number: int, addresses: Sequence[str], url: str) -> None:
-    first, end = _bounds(number, len(addresses), path.stat().st_size)
-    connection = _connection(url)
-    _begin_put(connection, url, end - first)
-    with path.open("rb") as file:
-        while first < end:
-            first += os.sendfile(connection.sock.fileno(), file.fileno(), first, end - first)
-    _check(connection)
-
-
-def _joined(files: Sequence[Path]) -> bytes:
-    return b"".join(path.read_bytes() for path in files)
-
-
-def _send(url: str, body: bytes) -> None:
-    connection = _connection(url)
-    connection.request("PUT", _path(url), body=body)
-    _check(connection)
-
-
-def _check(connection: http.client.HTTPConnection) -> None:
-    response = connection.getresponse()
-    response.read()
-    assert response.status in (200, 201), response.status
-
-
-def _fetch_large(target: Path, size: int, addresses: Sequence[str]) -> None:
-    with target.open("w+b") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
-        with mmap.mmap(file.fileno(), size) as memory, memoryview(memory) as view:
-
-            def fetch(number: int, url: str) -> None:
-                first, end = _bounds(number, len(addresses), size)
-                with view[first:end] as part:
-                    _receive(url, part)
-
-            _by_four(fetch, addresses)
-
-
-def _unpack(folder: Path, layout: Sequence[tuple[str, int]], url: str) -> None:
-    buffer = bytearray(sum(size for _, size in layout))
-    _receive(url, memoryview(buffer))
-    position = 0
-    for key, size in layout:
-        target_of(folder, key).write_bytes(buffer[position : position + size])
-        position += size
-
-
-def _receive(url: str, view: memoryview) -> None:
-    connection = _connection(url)
-    connection.request("GET", _path(url))
-    response = connection.getresponse()
-    assert response.status == 200, response.status
-    position = 0
-    while position < len(view):
-        position += response.readinto(view[position : position + PIECE_BYTES])
-    response.read()
 
 
 def periflow(way: str, folder: Path, addresses: Sequence[str]) -> Work:
@@ -341,6 +166,7 @@ def _used() -> tuple[float, int]:
 
 
 TOOLS = {
+    "multipart": multipart,
     "sendfile": sendfile,
     "raw": raw,
     "periflow": periflow,

@@ -15,17 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from limit import PART_BYTES
 from place import KEYS, Place, control_plane, seaweedfs, sink
 from source import Source, warm_page_cache
 
 CLIENT = Path(__file__).with_name("client.py")
-LIMITS = ("sendfile", "raw")
+LIMITS = ("multipart", "raw", "sendfile")
+OF_ONE_FILE = ("multipart", "sendfile")
 OURS = (*LIMITS, "periflow")
 PEERS = ("obstore", "s5cmd", "boto3", "s3fs", "awscli")
 INSTALL_SECONDS = 300.0  # of all peers together
 TURN_SECONDS = 900.0
 QUARTERS, SMALL_PIECES = 4, 48
-PART_BYTES = 16 * 1024 * 1024
 Row = dict[str, float]
 
 
@@ -44,7 +45,7 @@ class Comparison:
         turns = list(pythons.items())
         first = number % len(turns)
         for name, python in (*turns[first:], *turns[:first]):
-            if name in self.skipped or (name == "sendfile" and not self._is_large):
+            if name in self.skipped or (name in OF_ONE_FILE and not self._is_large):
                 continue
             target = folder / "back"
             try:
@@ -56,15 +57,7 @@ class Comparison:
                 self.place.clear()
 
     def _turn(self, name: str, python: Path, number: int, target: Path) -> None:
-        words = {"up": [], "down": []}
-        if name in LIMITS:
-            parts = -(-self.source.size // PART_BYTES) if self._is_large else SMALL_PIECES
-            pieces = QUARTERS if name == "sendfile" else parts
-            keys = [f"raw/{piece:03}" for piece in range(pieces)]
-            words = {way: self.place.sign(m, keys) for way, m in (("up", "PUT"), ("down", "GET"))}
-        elif name == "periflow":
-            project = self.place.project(f"{self.source.label}-{number}")
-            words = {"up": [project], "down": [project]}
+        words = self._words(name, number)
         target.mkdir()
         up = self._run(name, python, "up", self.source.folder, words["up"])
         if snapshot := str(up.pop("result")):
@@ -74,6 +67,24 @@ class Comparison:
         assert self.source.is_same(target), "what came back differs"
         self.taken.setdefault((name, "up"), []).append(up)
         self.taken.setdefault((name, "down"), []).append(down)
+
+    def _words(self, name: str, number: int) -> dict[str, list[str]]:
+        """What a tool needs to know besides the folder: addresses, or the project."""
+        parts = -(-self.source.size // PART_BYTES) if self._is_large else SMALL_PIECES
+        if name == "multipart":
+            whole = "raw/whole"
+            return {
+                "up": self.place.sign_parts(whole, parts),
+                "down": self.place.sign("GET", [whole]),
+            }
+        if name in LIMITS:
+            pieces = QUARTERS if name == "sendfile" else parts
+            keys = [f"raw/{piece:03}" for piece in range(pieces)]
+            return {way: self.place.sign(m, keys) for way, m in (("up", "PUT"), ("down", "GET"))}
+        if name == "periflow":
+            project = self.place.project(f"{self.source.label}-{number}")
+            return {"up": [project], "down": [project]}
+        return {"up": [], "down": []}
 
     def _run(self, name: str, python: Path, way: str, folder: Path, words: list[str]) -> Row:
         warm_page_cache(folder.parent, self.source.size)
@@ -107,7 +118,7 @@ class Comparison:
             for way in ("up", "down"):
                 seconds = self._median(name, way, "seconds")
                 limits = [self._median(limit, way, "seconds") / seconds for limit in LIMITS]
-                cells += [f"{seconds:.2f}", *(_shown(each) for each in reversed(limits))]
+                cells += [f"{seconds:.2f}", *(_shown(each) for each in limits)]
             cells += [f"{self._median(name, way, 'cpu'):.2f}" for way in ("up", "down")]
             cells += [f"{self._median(name, way, 'added'):.0f}" for way in ("up", "down")]
             yield f"| {self.place.name} | {self.source.name} | {name} | {' | '.join(cells)} |"
@@ -128,10 +139,11 @@ def compare(sources: list[Source], folder: Path, rounds: int, cache: Path | None
     pythons = dict.fromkeys(OURS, Path(sys.executable))
     missing = _install_peers(pythons, cache) if cache else {}
     yield (
-        "| to | what | tool | up s | raw / it | sendfile / it | down s | raw / it | sendfile / it "
-        "| up CPU s | down CPU s | up added MB | down added MB |"
+        "| to | what | tool | up s | multipart / it | raw / it | sendfile / it | down s "
+        "| multipart / it | raw / it | sendfile / it | up CPU s | down CPU s | up added MB "
+        "| down added MB |"
     )
-    yield "| --- " * 13 + "|"
+    yield "| --- " * 15 + "|"
     for name, server in (("sink", sink), ("SeaweedFS", seaweedfs)):
         for source in sources:
             home = folder / f"{name}-{source.label}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -49,14 +50,23 @@ class Place:
 
     def sign(self, method: str, keys: Sequence[str]) -> list[str]:
         """Addresses for tools that know nothing of keys."""
-        host = urlsplit(self.endpoint).netloc
+        return [self._address(method, key) for key in keys]
+
+    def sign_parts(self, key: str, count: int) -> list[str]:
+        """Begin an object in parts: the address that completes it, then one for each part."""
+        begun = httpx.post(self._address("POST", key, {"uploads": ""})).raise_for_status()
+        (number,) = re.findall("<UploadId>([^<]*)</UploadId>", begun.text)
+        parts = [{"partNumber": str(part + 1), "uploadId": number} for part in range(count)]
+        return [
+            self._address("POST", key, {"uploadId": number}),
+            *(self._address("PUT", key, part) for part in parts),
+        ]
+
+    def _address(self, method: str, key: str, more: Mapping[str, str] | None = None) -> str:
+        host, path = urlsplit(self.endpoint).netloc, f"/{BUCKET}/{key}"
         signer = aws_signer(KEY_ID, SECRET, REGION)
-        found = []
-        for key in keys:
-            path = f"/{BUCKET}/{key}"
-            query = signer.query(host, path, utcnow(), 3600, method=method)
-            found.append(f"{self.endpoint}{path}?{query}")
-        return found
+        query = signer.query(host, path, utcnow(), 3600, method=method, more=more)
+        return f"{self.endpoint}{path}?{query}"
 
     def clear(self) -> None:
         """Remove all objects."""

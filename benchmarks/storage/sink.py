@@ -2,8 +2,8 @@
 
     python benchmarks/storage/sink.py
 
-Speaks as much of S3's language as the tools need, checks nobody, keeps all in memory. Prints its
-address, and serves until its input ends.
+Speaks as much of S3's language as the tools need, checks nobody, keeps each object in one piece of
+memory: parts are joined. Prints its address, and serves until its input ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator
 from typing import BinaryIO
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -22,17 +21,16 @@ _PIECE_BYTES = 1 << 20
 _DATE = "Wed, 01 Jul 2026 00:00:00 GMT"
 _MOMENT = "2026-07-01T00:00:00.000Z"
 _PAGE = 1000
-Views = list[memoryview]
 
 
 class Store:
     """Objects in memory; that of removed ones is used again, as fresh memory costs time."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, Views] = {}
+        self.objects: dict[str, memoryview] = {}
         self.parts: dict[str, dict[int, memoryview]] = {}
         self.numbers = itertools.count(1)
-        self._free: dict[int, Views] = {}
+        self._free: dict[int, list[memoryview]] = {}
         self._lock = threading.Lock()
 
     def memory(self, size: int) -> memoryview:
@@ -40,14 +38,28 @@ class Store:
             free = self._free.get(size)
             return free.pop() if free else memoryview(bytearray(size))
 
-    def put(self, key: str, views: Views) -> None:
+    def put(self, key: str, body: memoryview) -> None:
         self.delete(key)
-        self.objects[key] = views
+        self.objects[key] = body
+
+    def join(self, key: str, number: str) -> None:
+        """Make an object of the parts of an upload."""
+        parts = self.parts.pop(number)
+        whole = self.memory(sum(map(len, parts.values())))
+        position = 0
+        for _, part in sorted(parts.items()):
+            whole[position : position + len(part)] = part
+            position += len(part)
+            self._give_back(part)
+        self.put(key, whole)
 
     def delete(self, key: str) -> None:
-        for view in self.objects.pop(key, ()):
-            with self._lock:
-                self._free.setdefault(len(view), []).append(view)
+        if key in self.objects:
+            self._give_back(self.objects.pop(key))
+
+    def _give_back(self, view: memoryview) -> None:
+        with self._lock:
+            self._free.setdefault(len(view), []).append(view)
 
 
 class Connection:
@@ -119,7 +131,7 @@ class Connection:
         if key and "partNumber" in query:
             self._store.parts[query["uploadId"]][int(query["partNumber"])] = body
         elif key:
-            self._store.put(key, [body])
+            self._store.put(key, body)
         self._say(200)
 
     def _post(self, bucket: str, key: str, query: dict[str, str], body: bytes) -> None:
@@ -128,8 +140,7 @@ class Connection:
             self._store.parts[number] = {}
             self._xml("InitiateMultipartUploadResult", f"<UploadId>{number}</UploadId>")
         elif "uploadId" in query:
-            parts = self._store.parts.pop(query["uploadId"])
-            self._store.put(f"{bucket}/{key}", [parts[number] for number in sorted(parts)])
+            self._store.join(f"{bucket}/{key}", query["uploadId"])
             self._xml("CompleteMultipartUploadResult", f'<Key>{escape(key)}</Key><ETag>"1"</ETag>')
         else:
             names = re.findall(r"<Key>([^<]*)</Key>", body.decode())
@@ -145,7 +156,7 @@ class Connection:
         page = keys[: int(query.get("max-keys", _PAGE))]
         items = "".join(
             f"<Contents><Key>{escape(key.partition('/')[2])}</Key><LastModified>{_MOMENT}"
-            f'</LastModified><ETag>"1"</ETag><Size>{sum(map(len, self._store.objects[key]))}</Size>'
+            f'</LastModified><ETag>"1"</ETag><Size>{len(self._store.objects[key])}</Size>'
             "<StorageClass>STANDARD</StorageClass></Contents>"
             for key in page
         )
@@ -158,19 +169,18 @@ class Connection:
         )
 
     def _get(self, key: str, headers: dict[str, str], *, is_head: bool) -> None:
-        views = self._store.objects.get(key)
-        if views is None:
+        body = self._store.objects.get(key)
+        if body is None:
             self._say(404, b"<Error><Code>NoSuchKey</Code></Error>")
             return
-        total = sum(map(len, views))
+        total = len(body)
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("range", ""))
         first = int(asked[1]) if asked else 0
         last = min(int(asked[2]), total - 1) if asked and asked[2] else total - 1
         more = f"Content-Range: bytes {first}-{last}/{total}\r\n" if asked else ""
         self._head(206 if asked else 200, last - first + 1, more)
         if not is_head:
-            for view in _slices(views, first, last + 1):
-                self._peer.sendall(view)
+            self._peer.sendall(body[first : last + 1])
 
     def _xml(self, name: str, inner: str) -> None:
         self._say(200, f"<?xml version='1.0'?><{name}>{inner}</{name}>".encode())
@@ -185,15 +195,6 @@ class Connection:
             f"Last-Modified: {_DATE}\r\nAccept-Ranges: bytes\r\n{more}\r\n"
         )
         self._peer.sendall(text.encode())
-
-
-def _slices(views: Views, first: int, end: int) -> Iterator[memoryview]:
-    start = 0
-    for view in views:
-        below, above = max(first - start, 0), min(end - start, len(view))
-        if below < above:
-            yield view[below:above]
-        start += len(view)
 
 
 def main() -> None:
