@@ -68,7 +68,7 @@ def test_killed_worker_is_replaced_and_its_checkpoint_arrives(run, client, tmp_p
     job.wait("running")
 
     def worker():
-        children = psutil.Process(job.read("agent.json")["pid"]).children()
+        children = psutil.Process(job.read("agent.json")["pid"]).children(recursive=True)
         alive = [p for p in children if p.status() != psutil.STATUS_ZOMBIE]
         return next((p for p in alive if "--worker" in p.cmdline()), None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from warm_python import warm_python
 
 TRAINING = Path(__file__).with_name("training.py")
 ENDED = ("success", "failed", "stopped")
@@ -78,7 +79,9 @@ def test_upload_of_the_save_gives_way_to_nobody(begin, client, until):
 
     def nicenesses():
         try:
-            return [p.nice() for p in supervisor.children() if "--worker" in p.cmdline()]
+            return [
+                p.nice() for p in supervisor.children(recursive=True) if "--worker" in p.cmdline()
+            ]
         except psutil.Error:  # one of them has just ended
             return []
 
@@ -256,7 +259,7 @@ def test_acknowledged_stop_counts_more_than_a_word_of_being_early(begin, client)
 
 
 def test_rank_that_fails_under_torchrun_makes_no_preemption_of_what_the_others_are_sent(run, until):
-    launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2"
+    launcher = f"{warm_python()} -m torch.distributed.run --standalone --nproc-per-node 2"
     job = run(f"{launcher} {TRAINING} --raises-at 20", devices=2)
     until(lambda: job.detail.status in ENDED, job.story, 150)  # torchrun loads torch
     (attempt,) = job.wait("failed").attempts

@@ -7,10 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from warm_python import warm_python
 
 from periflow_sdk.snapshots import download_snapshot
-
-torch = pytest.importorskip("torch")
 
 SAVING = """
 import fcntl, os, signal, sys, time
@@ -52,6 +51,7 @@ def saving(tmp_path):
 
 def saved(run, client, target: Path) -> dict[int, float]:
     """The checkpoints of a job: step → what is in them."""
+    torch = pytest.importorskip("torch")
     found = {}
     for checkpoint in client.checkpoints(client.project, job=run.job.number):
         assert checkpoint.status == "ready", checkpoint.reason
@@ -65,7 +65,7 @@ def saved(run, client, target: Path) -> dict[int, float]:
 
 
 def test_training_killed_right_after_saving_loses_no_checkpoint(run, client, saving, tmp_path):
-    job = run(f"exec python {saving}", env={"DIE": "1"})
+    job = run(f"exec {warm_python()} {saving}", env={"DIE": "1"})
     job.wait("failed")
     assert saved(job, client, tmp_path / "got") == {1: 1.0, 2: 2.0, 3: 3.0}
     run_dir = Path(job.read("state.json")["run_dir"])
@@ -75,7 +75,7 @@ def test_training_killed_right_after_saving_loses_no_checkpoint(run, client, sav
 def test_worker_killed_while_states_wait_is_followed_by_another(
     run, client, saving, tmp_path, until
 ):
-    job = run(f"exec python {saving} {tmp_path}/gate")
+    job = run(f"exec {warm_python()} {saving} {tmp_path}/gate")
     until((tmp_path / "gate").exists, job.story)
     pid = job.worker_pid()
     assert pid

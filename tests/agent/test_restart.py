@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from warm_python import warm_python
 
 SCRIPT = Path(__file__).with_name("restarted.py")
 
@@ -14,8 +15,8 @@ def test_restarted_ranks_go_on_from_the_newest_checkpoint_on_this_disk(
     run, client, until, tmp_path, options
 ):
     job = run(
-        "OMP_NUM_THREADS=1 python -m torch.distributed.run --standalone --nproc-per-node 2"
-        f" --max-restarts 1 {SCRIPT} --once {tmp_path}/once {options}",
+        f"OMP_NUM_THREADS=1 {warm_python()} -m torch.distributed.run --standalone"
+        f" --nproc-per-node 2 --max-restarts 1 {SCRIPT} --once {tmp_path}/once {options}",
         devices=2,
     )
     until(lambda: job.detail.status in ("success", "failed"), job.story, 150)  # torch loads twice

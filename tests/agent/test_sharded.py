@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from warm_python import warm_python
 
 from periflow_sdk.snapshots import download_snapshot
-
-torch = pytest.importorskip("torch")
 
 RANKS = """
 import os, time, torch, torch.distributed as dist
@@ -42,7 +41,7 @@ def test_it_is_published_whole_when_all_ranks_have_written_it(run, client, tmp_p
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
     job = run(
-        f"RANK=1 python {script} & RANK=0 python {script} && wait $!",
+        f"RANK=1 {warm_python()} {script} & RANK=0 {warm_python()} {script} && wait $!",
         env={
             "GATE": str(tmp_path / "gate"),
             "STORE": str(tmp_path / "store"),
@@ -58,6 +57,7 @@ def test_it_is_published_whole_when_all_ranks_have_written_it(run, client, tmp_p
     (checkpoint,) = client.checkpoints(client.project, job=job.job.number)
     assert (checkpoint.step, checkpoint.status) == (1, "ready")
     download_snapshot(client, client.project, checkpoint.snapshot_id, tmp_path / "got")
+    torch = pytest.importorskip("torch")
     state = {"w": torch.zeros(6)}
     dcp = pytest.importorskip("torch.distributed.checkpoint")
     dcp.load(state, checkpoint_id=tmp_path / "got" / "sharded")

@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
+from local_server import host
+from nursery import run
 
 SCRIPT = Path(__file__).with_name("attached_run.py")
 SAVING = Path(__file__).with_name("attached_save.py")
@@ -175,12 +176,11 @@ def remote(stranger: Any) -> Any:
 
 
 def server(stranger: Any, verb: str) -> None:
-    subprocess.run(
-        [Path(sys.executable).parent / "pf", "server", verb],
-        env={k: v for k, v in stranger.environment.items() if k != "PERIFLOW_URL"},
-        check=True,
-        capture_output=True,
-    )
+    here = {k: v for k, v in stranger.environment.items() if k != "PERIFLOW_URL"}
+    if verb == "start":
+        host(stranger.home, here)
+    done = run("periflow_cli", ("server", verb), here, folder=stranger.folder)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_run_without_a_server_is_brought_whole_by_sync_and_only_once(remote) -> None:
@@ -249,6 +249,8 @@ def memory_of(folder: Path) -> Path:
 
 
 def assert_loads(stranger: Any, name: str, value: float) -> None:
+    import torch
+
     stranger.pf("checkpoint", "download", name, "-d", stranger.folder / name)
     loaded = torch.load(stranger.folder / name / "m/model.pt", weights_only=True)["w"]
     assert loaded.eq(value).all()
@@ -281,6 +283,8 @@ def test_states_of_an_attached_run_are_written_and_sent_by_its_agent(stranger, o
 
 
 def test_states_are_written_without_a_server_and_sent_by_sync(remote) -> None:
+    import torch
+
     server(remote, "stop")
     out, _ = start(remote, script=SAVING).communicate(timeout=200)
     assert out.splitlines() == ["in memory True", "by training 0"]
@@ -306,7 +310,7 @@ def hasty(newcomer: Any) -> Any:
         "PERIFLOW_SERVER_ACCESS_TOKEN_SECONDS": "2",
         "PERIFLOW_SERVER_FOREIGN_LEASE_SECONDS": "2",
     }
-    newcomer.sign_up()
+    newcomer.settle()
     return newcomer
 
 
@@ -377,7 +381,7 @@ def test_a_local_log_becomes_one_job_that_later_lines_join(stranger) -> None:
         "    with pf.train_step(): pf.metric({{'value': step * 0.5, 'bad': float('nan')}})\n"
     )
 
-    def run(first: int, last: int) -> None:
+    def train(first: int, last: int) -> None:
         subprocess.run(
             [sys.executable, "-c", code.format(first, last)],
             env=stranger.environment,
@@ -386,7 +390,7 @@ def test_a_local_log_becomes_one_job_that_later_lines_join(stranger) -> None:
             capture_output=True,
         )
 
-    run(1, 6)
+    train(1, 6)
     first = stranger.json("job", "sync", log)
     assert (first["name"], first["status"]) == ("metrics", "success")
     assert values(stranger, 1) == counted(5)

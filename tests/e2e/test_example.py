@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from warm_python import warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,7 +56,7 @@ class Run:
 
     def start(self, script: str, *words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, str(self.folder / script), *map(str, words)],
+            ["python", str(self.folder / script), *map(str, words)],
             capture_output=True,
             text=True,
             env={**self.stranger.environment, "OMP_NUM_THREADS": "1"},
@@ -109,7 +109,13 @@ class Run:
 @pytest.mark.parametrize(
     "example", [CIFAR, LIGHTNING, HUGGINGFACE], ids=lambda example: example.name
 )
-def test_example_goes_on_where_it_was_preempted(settled, example: Example) -> None:
+@pytest.mark.parametrize("python", ["forked", pytest.param("started", marks=pytest.mark.soak)])
+def test_example_goes_on_where_it_was_preempted(
+    settled, monkeypatch, example: Example, python: str
+) -> None:
+    if python == "forked":  # each example starts eight or so, and the frameworks load for long
+        path = f"{Path(warm_python()).parent}:{settled.environment['PATH']}"
+        monkeypatch.setitem(settled.environment, "PATH", path)
     run = Run(settled, example)
     run.preempt_after(0.2)
     job = run.end()

@@ -51,7 +51,9 @@ class Site:
     def kill_server(self) -> None:
         with self.peace, suppress(FileNotFoundError, psutil.NoSuchProcess):
             record = json.loads((self.stranger.home / "server/server.json").read_text())
-            psutil.Process(record["pid"]).kill()
+            process = psutil.Process(record["pid"])
+            process.kill()
+            process.wait(ROUND_SECONDS)  # or who starts it again finds that it lives
 
     def start_server(self) -> None:
         """If it is dead; by the next command, which elsewhere than on Linux is all there is."""
@@ -167,7 +169,7 @@ class Round:
                 return []
             if victim == "agent":
                 return [agent.pid]
-            return [p.pid for p in agent.children() if "--worker" in p.cmdline()]
+            return [p.pid for p in agent.children(recursive=True) if "--worker" in p.cmdline()]
         except (OSError, ValueError, psutil.Error):
             return []
 

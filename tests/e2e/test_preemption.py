@@ -8,21 +8,25 @@ import random
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_python import warm_python
 
 FOLDER = Path(__file__).parent / "preempted_job"
 FORKED_RANKS = Path(__file__).parents[1] / "support/forked_ranks.py"
-TORCHRUN = "OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node {ranks} {script} {options}"
+TORCHRUN = (
+    "OMP_NUM_THREADS=1 {python} -m torch.distributed.run --standalone"
+    " --nproc-per-node {ranks} {script} {options}"
+)
 
 
 def coupled(ranks: int = 2, options: str = "") -> str:
     script = "/workspace/preempted_job/coupled.py"
-    return TORCHRUN.format(ranks=ranks, script=script, options=f"{options} --hurry $HURRY")
+    options += " --hurry $HURRY"
+    return TORCHRUN.format(python=warm_python(), ranks=ranks, script=script, options=options)
 
 
 def uncoupled(ranks: int = 2, options: str = "") -> str:
@@ -114,7 +118,7 @@ def losses(folder: Path, ranks: int = 2, options: str = "") -> list[tuple[int, f
     log = folder / "undisturbed.jsonl"
     words = f"{options} --seconds 0 --skew 0 --record {log}".split()
     subprocess.run(
-        [sys.executable, FORKED_RANKS, str(ranks), FOLDER / "coupled.py", *words],
+        [warm_python(), FORKED_RANKS, str(ranks), FOLDER / "coupled.py", *words],
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CKPT_DIR": str(folder / "undisturbed")},
         capture_output=True,

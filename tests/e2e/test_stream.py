@@ -14,6 +14,7 @@ import obstore
 import pytest
 from cloud import S3_KEY, S3_SECRET
 from obstore.store import S3Store
+from warm_python import warm_python
 
 FOLDER = Path(__file__).parent / "streaming_job"
 
@@ -63,12 +64,13 @@ class Training:
         stranger.pf("credential", "create", "s3", *key)
         where = ("-c", "s3", "-s", bucket.name, "-p", "pictures", "--endpoint-url", bucket.url)
         stranger.pf("dataset", "create", "-n", "pictures", *where, "-i", "bucket-key")
-        torchrun = "OMP_NUM_THREADS=1 torchrun --standalone --nproc-per-node 2 --max-restarts 1"
+        torchrun = f"OMP_NUM_THREADS=1 {warm_python()} -m torch.distributed.run"
         template = stranger.folder / "job.yml"
         template.write_text(
             "vm: local-cpu\nnum_devices: 2\njob_setting:\n  type: custom\n  docker:\n"
             "    image: none\n"
-            f"    command: {torchrun} /workspace/streaming_job/train.py {self.folder} {options}\n"
+            f"    command: {torchrun} --standalone --nproc-per-node 2 --max-restarts 1"
+            f" /workspace/streaming_job/train.py {self.folder} {options}\n"
             "data:\n- name: pictures\n  mode: stream\n"
             "checkpoint:\n  output_checkpoint_dir: /workspace/ckpt\n"
             "restart:\n  backoff_seconds: 0\n"

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from warm_python import warm_python
 
 RANKS = Path(__file__).parent / "ranks"
 TOTAL, PER_EPOCH = 120, 40
@@ -15,7 +16,7 @@ SECONDS = 100.0
 
 
 def begin(run, script: str, hurry: Path):
-    command = f"OMP_NUM_THREADS=1 python {RANKS / 'launch.py'} {script} 2"
+    command = f"OMP_NUM_THREADS=1 {warm_python()} {RANKS / 'launch.py'} {RANKS / script} 2"
     return run(command, devices=2, env={"HURRY": str(hurry)})
 
 
@@ -52,7 +53,7 @@ def preempt(job, client, way: str) -> None:
 def test_two_ranks_of_a_framework_go_on_where_they_saved(
     run, client, tmp_path, framework, way
 ) -> None:
-    job = begin(run, f"{framework}_rank", tmp_path / "hurry")
+    job = begin(run, f"{framework}_rank.py", tmp_path / "hurry")
     preempt(job, client, way)
     job.until(lambda: len(job.detail.attempts) == 2)
     (tmp_path / "hurry").touch()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from warm_python import warm_python
 
 import periflow_sdk as pf
 from periflow_sdk.errors import CheckpointError, UsageError
@@ -97,7 +97,7 @@ def start(run: Run, code: str, ranks: int, **more: str) -> list[subprocess.Popen
     more |= {"STORE": str(store), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
     return [
         subprocess.Popen(
-            [sys.executable, "-W", "error::UserWarning:periflow_sdk", "-c", code],
+            [warm_python(), "-W", "error::UserWarning:periflow_sdk", "-c", code],
             env=run.variables(RANK=str(rank), **more),
             cwd=run.folder,
             text=True,
@@ -114,7 +114,7 @@ def run_ranks(run: Run, code: str, ranks: int) -> str:
     script.write_text(code)
     store = run.folder / f"store-{time.monotonic_ns()}"
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning:periflow_sdk", FORKED, str(ranks), script],
+        [warm_python(), "-W", "error::UserWarning:periflow_sdk", FORKED, str(ranks), script],
         env=run.variables(STORE=str(store), OMP_NUM_THREADS="1"),
         cwd=run.folder,
         text=True,

@@ -1,6 +1,6 @@
 """Node agents that are forked, too: what a server would start as a command, its nursery forks.
 
-An agent imports as much as a server does, and a job has at least one.
+An agent imports as much as a server does, and a job has at least one; so do the agent's workers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def become_agent(words: Sequence[str]) -> int:
     """Be one; its exit code."""
     from periflow_sdk.agent.__main__ import main
 
-    _call_yourself([sys.executable, "-m", "periflow_sdk.agent", *words])
+    if "--worker" not in words:
+        _have_workers_forked()
+    call_yourself([sys.executable, "-m", "periflow_sdk.agent", *words])
     return main(list(words))
 
 
@@ -61,6 +63,28 @@ def have_agents_forked(line: socket.socket) -> None:
     )
 
 
+def _have_workers_forked() -> None:
+    """From now on this agent has its workers forked, by a child that is as it was at its start.
+
+    They take that child for their supervisor; it ends with this agent.
+    """
+    from nursery import Nursery
+
+    from periflow_sdk.agent import workers
+
+    parent = Nursery.forked("periflow_sdk.agent")
+
+    def start(command: Sequence[str], **options: Any) -> Any:
+        folder, _, _, *more = command[3:]
+        words = [folder, "--worker", str(parent.pid), *more]
+        with Path(os.devnull).open() as nothing:
+            return parent.fork(words, os.environ, Path(options["cwd"]), nothing.fileno(), 1, 2)
+
+    workers.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
+        Popen=start, DEVNULL=subprocess.DEVNULL
+    )
+
+
 class _Agent:
     """As much of ``subprocess.Popen`` as the executor needs; the nursery reaps it."""
 
@@ -71,7 +95,7 @@ class _Agent:
         return None if Path(f"/proc/{self.pid}").exists() else 0
 
 
-def _call_yourself(words: Sequence[str]) -> None:
+def call_yourself(words: Sequence[str]) -> None:
     """Have /proc show these words for the arguments of this process."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[45]), int(fields[46])

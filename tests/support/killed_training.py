@@ -10,10 +10,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from warm_python import warm_python
 
 TOTAL, EVERY = 16, 3
 KILLED_AT = (4, 11)
@@ -97,7 +98,7 @@ def play_script(script: str, base: Path, *words: object) -> None:
     variables |= {"PERIFLOW_HOME": str(base / "home"), "OMP_NUM_THREADS": "1"}
     variables["PYTHONPATH"] = str(Path(__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", script, str(base), *map(str, words)],
+        [warm_python(), "-c", script, str(base), *map(str, words)],
         env=variables,
         text=True,
         capture_output=True,

@@ -27,7 +27,13 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 
-from forked_agent import ROOM, become_agent, have_agents_forked, import_agent
+from forked_agent import (
+    ROOM,
+    become_agent,
+    call_yourself,
+    have_agents_forked,
+    import_agent,
+)
 
 _LONGEST_REQUEST = 1 << 20
 _PRCTL, _PR_SET_PDEATHSIG = getattr(ctypes.CDLL(None), "prctl", None), 1
@@ -77,21 +83,53 @@ class Nursery:
     """The process that others are forked from; it ends with this one.
 
     Args:
-        package: Whose ``main`` they run: ``periflow_server`` or ``periflow_cli``.
+        line: To that process.
+        pid: Its number.
+        process: What it was started as, if it was.
     """
 
-    def __init__(self, package: str) -> None:
+    def __init__(
+        self, line: socket.socket, pid: int, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self._one_request = threading.Lock()
-        self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (self._line, far):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_REQUEST)
+        self._line = line
+        self._process = process
+        self.pid = pid
+
+    @classmethod
+    def started(cls, package: str) -> Nursery:
+        """A new process that imports a package, whose ``main`` those run that are forked.
+
+        Args:
+            package: ``periflow_server`` or ``periflow_cli``.
+        """
+        near, far = _line()
         with far:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, __file__, package, str(far.fileno()), ROOM],
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        return cls(near, process.pid, process)
+
+    @classmethod
+    def forked(cls, package: str) -> Nursery:
+        """A fork of this process, which has imported the package and has one thread."""
+        near, far = _line()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                near.close()
+                _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() == parent:
+                    call_yourself([sys.executable, __file__, package])
+                    _Family(package, far).live()
+            finally:
+                os._exit(0)
+        far.close()
+        return cls(near, pid)
 
     def fork(
         self, arguments: Sequence[str], variables: Mapping[str, str], folder: Path, *streams: int
@@ -114,6 +152,13 @@ class Nursery:
             return Forked(int(self._line.recv(16)), told)
 
 
+def _line() -> tuple[socket.socket, socket.socket]:
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_REQUEST)
+    return ends
+
+
 _one_each = threading.Lock()
 _nurseries: dict[str, Nursery] = {}
 
@@ -124,7 +169,7 @@ def nursery(package: str) -> Nursery | None:
         return None
     with _one_each:
         if package not in _nurseries:
-            _nurseries[package] = Nursery(package)
+            _nurseries[package] = Nursery.started(package)
         return _nurseries[package]
 
 
@@ -211,7 +256,8 @@ def _become(package: str, request: bytes, streams: Sequence[int]) -> int:
     """The child: becomes the program, whose exit code this is."""
     arguments, variables, folder = json.loads(request)
     os.setsid()
-    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)  # an interrupted test run leaves nobody behind
+    if "--worker" not in arguments:  # which leaves by itself
+        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)  # an interrupted test run leaves nobody behind
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
         os.close(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_python import warm_python
 
 import periflow_sdk as pf
 
+_NAMES_TORCH = re.compile(r"^\s*(import|from)\b[^;\n]*\btorch\b", re.MULTILINE).search
 JOB_NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "PROCESSED_ITERS", "CKPT_DIR")
 
 
@@ -82,7 +85,7 @@ class Run:
     ) -> subprocess.CompletedProcess[str]:
         """Run a training script as a process of its own."""
         return subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
+            [warm_python() if _NAMES_TORCH(code) else sys.executable, "-W", "error", "-c", code],
             env=self.variables(**more),
             cwd=self.folder,
             text=True,

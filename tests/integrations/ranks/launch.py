@@ -1,13 +1,13 @@
 """Starts the ranks of a script as forks of one process, which imports the framework once."""
 
-import importlib
 import os
+import runpy
 import signal
 import sys
 
 sys.stdout.reconfigure(write_through=False, line_buffering=True)  # ranks share one pipe
-name, ranks = sys.argv[1], int(sys.argv[2])
-script = importlib.import_module(name)
+path, ranks = sys.argv[1], int(sys.argv[2])
+script = runpy.run_path(path)
 pids = []
 for rank in range(ranks):
     pids.append(os.fork())
@@ -16,7 +16,7 @@ for rank in range(ranks):
         os.environ.update(
             RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=count, LOCAL_WORLD_SIZE=count
         )
-        script.main()
+        script["main"]()
         break
 else:
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
