@@ -183,7 +183,6 @@ def test_complaint_has_its_place_and_the_right_word(text, line, column, words) -
     ("text", "words"),
     [
         (PLAIN.replace("custom", "predefined"), "predefined jobs are not available; use custom"),
-        (PLAIN + "retention:\n  keep_last: 3\n", "not available yet"),
     ],
 )
 def test_what_is_not_built_is_refused_and_not_ignored(text: str, words: str) -> None:

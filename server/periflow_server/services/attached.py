@@ -14,6 +14,7 @@ from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
 from periflow_server.services import job as jobs
 from periflow_server.services.announcement import note_change
+from periflow_server.services.retention import note_due
 from periflow_server.services.token import AttemptIdentity, issue_job_token, revoke_job_tokens
 
 VM = "attached"
@@ -66,6 +67,7 @@ def finish_late(session: Session, identity: AttemptIdentity) -> None:
     """What an ended attempt had left is here."""
     job, attempt, _ = attempts.of_agent(session, identity)
     revoke_job_tokens(session, attempt.id)
+    note_due(session, job.id)
     message = f"What attempt {attempt.number} had left was sent."
     add_event(session, job.id, "sync", message, attempt=attempt.number)
 

@@ -17,7 +17,7 @@ from periflow_server.db.project import Project
 from periflow_server.db.user import User
 from periflow_server.permissions import Action
 from periflow_server.services import attempt as attempts
-from periflow_server.services import audit
+from periflow_server.services import audit, retention
 from periflow_server.services.access import ProjectAccess, require_own
 from periflow_server.services.snapshot import hold_snapshot
 from periflow_server.services.token import AttemptIdentity
@@ -79,6 +79,7 @@ def settle(session: Session, checkpoint: Checkpoint, body: m.CheckpointCommit) -
     checkpoint.snapshot_id, checkpoint.size = snapshot.id, snapshot.size
     checkpoint.status, checkpoint.reason = "ready", None
     checkpoint.finished_at = utcnow()
+    retention.note_due(session, checkpoint.job_id)
     if original is None:
         message = f"The checkpoint of step {checkpoint.step} is ready."
         add_event(session, checkpoint.job_id, "checkpoint", message, attempt=attempt)
