@@ -46,10 +46,10 @@ class Pruner:
         except Exception as error:
             return self._note(error)
         # One that fails must not keep the others waiting.
-        is_well = all([self._try(job) for job in jobs])
-        if is_well:
+        outcomes = [self._try(job) for job in jobs]
+        if all(outcomes):
             self._failure = ""
-        return is_well
+        return all(outcomes)
 
     def _try(self, due: Due) -> bool:
         try:

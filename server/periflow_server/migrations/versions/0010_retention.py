@@ -24,6 +24,10 @@ def downgrade() -> None:
         "DELETE FROM checkpoint_parts WHERE checkpoint_id IN (SELECT id FROM checkpoints "
         "WHERE removed_at IS NOT NULL)"
     )
+    op.execute(
+        "DELETE FROM checkpoints WHERE duplicate_of IN "
+        "(SELECT id FROM checkpoints WHERE removed_at IS NOT NULL)"
+    )
     op.execute("DELETE FROM checkpoints WHERE removed_at IS NOT NULL")
     with op.batch_alter_table("checkpoints") as batch:
         batch.drop_column("removed_at")
