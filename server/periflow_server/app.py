@@ -1,9 +1,10 @@
 """The control plane as an ASGI application.
 
 A module of ``routes/`` has a ``router``; name it in ``_ROUTES``. What routes and threads share is
-on ``app.state``: ``settings``, ``database``, ``store``, ``vault``, ``wake`` (an Event the scheduler
-waits on: set it when there is work), ``tidy`` (the same for the collector) and ``closing`` (an
-Event: set when the server ends; long waits return).
+on ``app.state``: ``settings``, ``database``, ``store``, ``vault``, ``turnstile`` (what asks other
+services passes it), ``wake`` (an Event the scheduler waits on: set it when there is work), ``tidy``
+(the same for the collector) and ``closing`` (an Event: set when the server ends; long waits
+return).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from periflow_server.notifier import Notifier
 from periflow_server.pruner import Pruner
 from periflow_server.repetition import RepeatMiddleware
 from periflow_server.routes import invite
+from periflow_server.routes.outgoing import Turnstile
 from periflow_server.scheduler import Scheduler
 from periflow_server.services import installation
 from periflow_server.services.vault import Vault
@@ -79,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.store = store
     app.state.vault = Vault.of(settings)
     app.state.mailer = Mailer(database, settings, app.state.vault)
+    app.state.turnstile = Turnstile()
     app.state.wake = threading.Event()
     app.state.tidy = threading.Event()
     app.state.closing = threading.Event()

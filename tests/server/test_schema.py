@@ -23,6 +23,9 @@ from periflow_server.migrations import HEAD, REVISIONS
 if TYPE_CHECKING:
     from conftest import ServerProcess
 
+# Of SQLite's, SQLAlchemy cannot say what indexes of expressions are of.
+pytestmark = pytest.mark.filterwarnings("ignore:Skipped unsupported reflection")
+
 
 @pytest.fixture
 def empty(new_database_url: Callable[[], str]) -> Iterator[Database]:
@@ -108,6 +111,19 @@ def test_jobs_of_a_migrated_database_are_numbered_on(empty: Database) -> None:
     migrate(empty)
     with empty.write() as session:
         assert [next_number(session, project) for project in ("busy", "idle")] == [8, 1]
+
+
+def test_names_that_differ_by_case_only_are_named_before_anything_changes(empty: Database) -> None:
+    config = migrations()
+    with empty.migration() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0009")
+    with empty.engine.begin() as connection:
+        for name in ("Lab", "lab", "other"):
+            _insert(connection, "organizations", id=name, name=name)
+    with pytest.raises(UsageError, match="Lab and lab|lab and Lab"):
+        migrate(empty)
+    assert current_revision(empty) == "0009"
 
 
 def _insert(connection: Connection, noun: str, **fields: object) -> None:

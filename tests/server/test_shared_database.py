@@ -53,9 +53,9 @@ def test_what_one_server_answered_for_the_other_knows(pair: Any, chunks: Any) ->
 def test_of_many_who_take_a_name_at_once_one_gets_it(pair: Any, chunks: Any, kind: str) -> None:
     snapshot = chunks.snapshot(pair.clients[0])
 
-    def take(client: Client, _: int) -> Any:
+    def take(client: Client, number: int) -> Any:
         if kind == "organization":
-            return client.create_organization("wanted")
+            return client.create_organization("wanted" if number % 3 else "Wanted")
         if kind == "project":
             return client.create_project(client.organization, "wanted")
         body = m.DatasetCreate(name="wanted", snapshot_id=snapshot.id)

@@ -11,6 +11,8 @@ from periflow_server.bucket.place import Place
 from periflow_server.outbound import Answer, NotSentError, OutcomeUnknownError, get
 
 _TRIES = 3
+_SECONDS = 8.0
+"""After so many nothing is tried again: a service that does not answer has somebody waiting."""
 _MOST_BYTES = 16 << 20
 """Of an answer: 5,000 objects with names of 1,024 bytes, and what stands around them."""
 
@@ -24,16 +26,18 @@ def ask(place: Place, url: str, headers: Mapping[str, str], *, private: bool) ->
     Raises:
         InvalidRequestError: ``storage_unreachable``, ``storage_busy``, or ``address_refused``.
     """
+    deadline = time.monotonic() + _SECONDS
     for tried in range(1, _TRIES + 1):
         try:
             answer = get(url, headers, private=private, most_bytes=_MOST_BYTES)
         except (NotSentError, OutcomeUnknownError) as error:
-            if error.code == "address_refused" or tried == _TRIES:
+            is_refused = error.code == "address_refused"
+            if is_refused or tried == _TRIES or time.monotonic() > deadline:
                 raise unreachable(place, error) from error
         else:
             if answer.status < 500 and answer.status != 429:
                 return answer
-            if tried == _TRIES:
+            if tried == _TRIES or time.monotonic() > deadline:
                 raise busy(place, answer.status)
         time.sleep(0.2 * 2**tried)
     raise AssertionError("unreachable")

@@ -169,6 +169,13 @@ def locked_job(session: Session, job_id: str) -> Job | None:
     return session.scalars(query.execution_options(populate_existing=True)).first()
 
 
+def note_due(session: Session, job_id: str) -> None:
+    """Something has changed that the job's retention rules look at, if it has any."""
+    job = session.get_one(Job, job_id)
+    if job.spec.get("retention") is not None:
+        job.retention_due_at = utcnow()
+
+
 def due_for_retention(session: Session, now: datetime, *, limit: int) -> list[Job]:
     """The jobs whose checkpoints are to be looked at, the longest due first."""
     query = select(Job).where(Job.retention_due_at <= now).order_by(Job.retention_due_at)

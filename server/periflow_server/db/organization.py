@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ForeignKey, Index, Select, String, func, or_, select
+from sqlalchemy import ForeignKey, Index, Select, String, func, or_, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, lock, new_id, utcnow
@@ -22,6 +22,7 @@ class Organization(Base):
     """
 
     __tablename__ = "organizations"
+    __table_args__ = (Index("ix_organizations_name_lower", text("lower(name)"), unique=True),)
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(unique=True)

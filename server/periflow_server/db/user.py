@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import Index, delete, func, or_, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, new_id, utcnow
@@ -12,6 +12,7 @@ from periflow_server.db.base import Base, new_id, utcnow
 
 class User(Base):
     __tablename__ = "users"
+    __table_args__ = (Index("ix_users_username_lower", text("lower(username)"), unique=True),)
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     username: Mapped[str] = mapped_column(unique=True)

@@ -20,6 +20,7 @@ from periflow_server.routes.dependencies import (
     organization_access,
     project_access,
 )
+from periflow_server.routes.outgoing import Turn
 from periflow_server.services import credential as service
 from periflow_server.services.access import ProjectAccess
 from periflow_server.services.organization import OrganizationAccess
@@ -40,6 +41,7 @@ def create_credential(
     vault: CurrentVault,
     settings: CurrentSettings,
     once: Once,
+    turn: Turn,
     verify: Verify = True,
 ) -> Response:
     """Store a credential of the project, once its service has taken it."""
@@ -57,6 +59,7 @@ def share_credential(
     vault: CurrentVault,
     settings: CurrentSettings,
     once: Once,
+    turn: Turn,
     verify: Verify = True,
 ) -> Response:
     """Store a credential for all projects of the organization, once its service has taken it."""
@@ -125,6 +128,7 @@ def update_credential(
     database: Db,
     vault: CurrentVault,
     settings: CurrentSettings,
+    turn: Turn,
     verify: Verify = True,
 ) -> m.Credential:
     """Rename a credential, or give it other values."""
@@ -143,6 +147,7 @@ def update_shared_credential(
     database: Db,
     vault: CurrentVault,
     settings: CurrentSettings,
+    turn: Turn,
     verify: Verify = True,
 ) -> m.Credential:
     """Rename a shared credential, or give it other values."""

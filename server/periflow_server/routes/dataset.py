@@ -20,6 +20,7 @@ from periflow_server.routes.dependencies import (
     Page,
     project_access,
 )
+from periflow_server.routes.outgoing import Turn
 from periflow_server.services import dataset as service
 from periflow_server.services import dataset_file, dataset_link
 from periflow_server.services.access import ProjectAccess
@@ -42,6 +43,7 @@ def create_dataset(
     vault: CurrentVault,
     settings: CurrentSettings,
     once: Once,
+    turn: Turn,
 ) -> Response:
     """Name a snapshot, or link a bucket once its files could be listed."""
     if body.link is not None:
@@ -56,6 +58,7 @@ def check_link(
     database: Db,
     vault: CurrentVault,
     settings: CurrentSettings,
+    turn: Turn,
 ) -> m.DatasetPage:
     """The first files of a bucket, as a dataset linked to it would have them; nothing is stored."""
     return dataset_link.look(database, vault, settings, access, body)
@@ -86,6 +89,7 @@ def update_dataset(
     database: Db,
     vault: CurrentVault,
     settings: CurrentSettings,
+    turn: Turn,
 ) -> m.Dataset:
     """Give a dataset another name, other metadata, or another credential that opens it."""
     if body.credential_id is not None:
@@ -128,6 +132,7 @@ def list_files(
     store: CurrentStore,
     vault: CurrentVault,
     settings: CurrentSettings,
+    turn: Turn,
     path: FilePath = "",
     recursive: bool = False,
     version: Annotated[int | None, Query(ge=1, lt=2**31)] = None,

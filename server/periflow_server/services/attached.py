@@ -9,12 +9,11 @@ from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, Node, attempts_of, newest_attempt, nodes_of
 from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job, JobRow
+from periflow_server.db.job import Job, JobRow, note_due
 from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
 from periflow_server.services import job as jobs
 from periflow_server.services.announcement import note_change
-from periflow_server.services.retention import note_due
 from periflow_server.services.token import AttemptIdentity, issue_job_token, revoke_job_tokens
 
 VM = "attached"

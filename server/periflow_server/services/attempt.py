@@ -19,9 +19,8 @@ from periflow_server.db.attempt import (
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job, locked_job
+from periflow_server.db.job import Job, locked_job, note_due
 from periflow_server.services.announcement import note_change
-from periflow_server.services.retention import note_due
 from periflow_server.services.token import AttemptIdentity, revoke_job_tokens
 
 Lost = Literal["preempted", "node-lost"]

@@ -12,12 +12,12 @@ from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.checkpoint import Checkpoint, CheckpointRow
 from periflow_server.db.deletion import remove_checkpoint
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job
+from periflow_server.db.job import Job, note_due
 from periflow_server.db.project import Project
 from periflow_server.db.user import User
 from periflow_server.permissions import Action
 from periflow_server.services import attempt as attempts
-from periflow_server.services import audit, retention
+from periflow_server.services import audit
 from periflow_server.services.access import ProjectAccess, require_own
 from periflow_server.services.snapshot import hold_snapshot
 from periflow_server.services.token import AttemptIdentity
@@ -79,7 +79,7 @@ def settle(session: Session, checkpoint: Checkpoint, body: m.CheckpointCommit) -
     checkpoint.snapshot_id, checkpoint.size = snapshot.id, snapshot.size
     checkpoint.status, checkpoint.reason = "ready", None
     checkpoint.finished_at = utcnow()
-    retention.note_due(session, checkpoint.job_id)
+    note_due(session, checkpoint.job_id)
     if original is None:
         message = f"The checkpoint of step {checkpoint.step} is ready."
         add_event(session, checkpoint.job_id, "checkpoint", message, attempt=attempt)

@@ -1,7 +1,7 @@
 """Retention rules of job files: which checkpoints stay, and the rest is removed.
 
-A commit only notes that its job is due, in its own transaction; what is due is looked at in the
-background, and is due again if a server dies before it is done.
+A commit only notes that its job is due (``note_due`` of ``db/job.py``), in its own transaction;
+what is due is looked at in the background, and is due again if a server dies before it is done.
 """
 
 from __future__ import annotations
@@ -34,13 +34,6 @@ class Due:
     project_id: str
     job_id: str
     since: datetime
-
-
-def note_due(session: Session, job_id: str) -> None:
-    """Something has changed that the job's rules look at, if it has any."""
-    job = session.get_one(Job, job_id)
-    if job.spec.get("retention") is not None:
-        job.retention_due_at = utcnow()
 
 
 def due_jobs(session: Session) -> list[Due]:
