@@ -22,6 +22,9 @@ from periflow_server.services.metric import value_at
 
 _JOBS_A_ROUND = 50
 _WHILE_IT_PREPARES = timedelta(seconds=5)
+_WHILE_METRICS_COME = timedelta(seconds=2)
+_METRICS_COME_WITHIN = timedelta(seconds=60)
+"""They are sent apart from checkpoints; what comes later counts at the next checkpoint."""
 
 Values = Mapping[str, float]
 """What the metric of ``keep_best`` was at the step of a checkpoint, by its id, where known."""
@@ -102,8 +105,12 @@ def _remove(session: Session, job: Job, attempt: Attempt, values: Values) -> int
         message = f"The checkpoint of step {checkpoint.step} was removed: {rules}."
         add_event(session, job.id, "retention", message, attempt=attempt.number)
         removed += 1
-    if unknown and rules.keep_best is not None and attempt.status not in LIVE:
-        _warn(session, job, attempt, rules.keep_best)
+    if rules.keep_best is not None and unknown:
+        recent = [each.finished_at for each in ready if each.id in unknown and each.finished_at]
+        if attempt.status not in LIVE:
+            _warn(session, job, attempt, rules.keep_best)
+        elif recent and max(recent) > now - _METRICS_COME_WITHIN:
+            job.retention_due_at = now + _WHILE_METRICS_COME
     return removed
 
 
