@@ -9,8 +9,9 @@ from typing import Any
 from periflow_cli.connection import Connection
 from periflow_cli.moment import size_text
 from periflow_cli.names import known
+from periflow_cli.terminal import one_line
 from periflow_sdk.api.models import Dataset, DatasetVersion
-from periflow_sdk.errors import NotFoundError, UsageError
+from periflow_sdk.errors import ConflictError, NotFoundError, UsageError
 from periflow_sdk.snapshots.manifest import FileEntry, LinkEntry, Manifest
 
 
@@ -31,6 +32,28 @@ def find_dataset(connection: Connection, name: str) -> Dataset:
         return client.dataset(project.id, name)
 
 
+def refuse_taken_name(connection: Connection, name: str) -> None:
+    """Refuse a name for a new dataset that one of the organization has.
+
+    Raises:
+        ConflictError: ``dataset_exists``.
+    """
+    try:
+        found = connection.client.dataset(connection.project.id, name)
+    except NotFoundError:
+        connection.client.check_dataset_name(connection.project.id, name)
+        return
+    is_kept = found.snapshot_id is not None
+    raise ConflictError(
+        f"There is a dataset {name} already"
+        f"{'' if is_kept else f', linked to {found.cloud} {found.storage_name}'}.",
+        code="dataset_exists",
+        hint="Choose another name, or replace its files: pf dataset upload --new-version"
+        if is_kept
+        else f"Choose another name, or remove the link first: pf dataset delete {name}",
+    )
+
+
 def version_of(dataset: Dataset, versions: Sequence[DatasetVersion], number: int) -> DatasetVersion:
     """The version of a number.
 
@@ -45,6 +68,16 @@ def version_of(dataset: Dataset, versions: Sequence[DatasetVersion], number: int
         code="dataset_version_not_found",
         hint=f"pf dataset view {dataset.name}",
     )
+
+
+def refuse_version(dataset: Dataset, version: int | None) -> None:
+    """Refuse a version of a linked dataset, which has none.
+
+    Raises:
+        UsageError: one was asked for.
+    """
+    if version is not None:
+        raise UsageError(f"Dataset {dataset.name} is linked, and has no versions.")
 
 
 def snapshot_of(connection: Connection, dataset: Dataset, version: int | None) -> str:
@@ -94,7 +127,7 @@ def file_entries(manifest: Manifest) -> list[tuple[str, str | None]]:
         if isinstance(entry, FileEntry):
             entries.append((entry.path, size_text(entry.size)))
         elif isinstance(entry, LinkEntry):
-            entries.append((entry.path, f"link to {entry.target}"))
+            entries.append((entry.path, f"link to {one_line(entry.target)}"))
         else:
             entries.append((entry.path, None))
     return entries
@@ -109,16 +142,23 @@ def read_metadata(path: str) -> dict[str, Any]:
     import json
 
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    from periflow_sdk.api.models.dataset import METADATA_BYTES
 
     hint = "It has names and values, as `classes: 100`, in YAML or JSON."
     try:
         document = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"{path} is neither YAML nor JSON: {reason}", hint=hint) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        reason = (error.problem or error.context or "").partition("\n")[0]
+        raise UsageError(f"{path}{where} is neither YAML nor JSON: {reason}.", hint=hint) from error
+    except (YAMLError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"{path} is neither YAML nor JSON: {reason}.", hint=hint) from error
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(name, str) for name in document):
@@ -128,4 +168,9 @@ def read_metadata(path: str) -> dict[str, Any]:
         metadata: dict[str, Any] = json.loads(json.dumps(document, default=str, allow_nan=False))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} has what JSON cannot say: {error}.", hint=hint) from error
+    if len(json.dumps(metadata)) > METADATA_BYTES:
+        raise UsageError(
+            f"The metadata in {path} is larger than {size_text(METADATA_BYTES)}.",
+            hint="Put it into a file of the dataset.",
+        )
     return metadata

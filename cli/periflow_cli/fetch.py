@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,24 +11,30 @@ from pathlib import Path
 
 import httpx
 
+from periflow_cli.arrival import GATHERING, held, move_in, refuse_taken
 from periflow_cli.connection import Connection
 from periflow_cli.transfer import Bar
 from periflow_sdk.api.models import Dataset, DatasetFile, DatasetSource
 from periflow_sdk.data.signed import EXPIRED, condition, refuse_another
-from periflow_sdk.errors import ConflictError, PeriFlowError
+from periflow_sdk.errors import PeriFlowError
 from periflow_sdk.snapshots.path import check_path
+from periflow_sdk.snapshots.transfer import disk_full, is_full
 
 _AT_ONCE = 8
 _SIGNED_AT_ONCE = 200
 _TRIES = 8
 """Without a single byte in between."""
+_WORTH_KEEPING_BYTES = 1 << 20
+"""What has arrived of a larger file is kept when the process is killed."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Fetch:
     """One download; killed and begun again it fetches only the rest.
 
-    Whole files gather in ``.NAME.part`` beside the target, and a line a file (``etag path``) says
-    what they were in the bucket. The target appears when all are there.
+    Whole files gather in ``.NAME.part`` beside the target, or in the target if it is there, and a
+    line a file in a log says what they were in the bucket: ``etag path`` once it is whole, ``>etag
+    path`` once it has begun. They appear when all are there.
 
     Args:
         force: Replace files that are there.
@@ -41,30 +46,25 @@ class Fetch:
         self._client = connection.client
         self._project = connection.project.id
         self._dataset = dataset
-        self._target = target
+        self._target = Path(os.path.abspath(target))  # noqa: PTH100 - links are not followed
         self._force = force
-        self._part = target.with_name(f".{target.name}.part")
-        self._log = target.with_name(f".{target.name}.part.log")
+        self._is_there = self._target.is_dir()
+        name = f".{self._target.name}.part"
+        self._part = self._target / GATHERING if self._is_there else self._target.with_name(name)
+        self._log = self._part.with_name(f"{self._part.name}.log")
+        self._whole: dict[str, str] = {}
+        self._begun: dict[str, str] = {}
         self.count = 0
         self.size = 0
 
     def check(self) -> None:
-        """Refuse a target that is there.
+        """Refuse a target that is not a folder, or that has files of the same names.
 
         Raises:
             ConflictError: and force was not given.
         """
-        if not os.path.lexists(self._target):
-            return
-        if not self._target.is_dir():
-            raise PeriFlowError(f"{self._target} is not a folder.", code="target_not_a_folder")
-        if self._force or not any(self._target.iterdir()):
-            return
-        raise ConflictError(
-            f"{self._target} is there already.",
-            code="target_exists",
-            hint="Choose another folder with -d DIR, or replace its files with --force.",
-        )
+        files = self._client.dataset_files(self._project, self._dataset.id)
+        refuse_taken(self._target, (file.path for file in files), force=self._force)
 
     def measure(self) -> None:
         """Count the files and their bytes; nothing is fetched."""
@@ -75,42 +75,65 @@ class Fetch:
         """Fetch all files.
 
         Raises:
-            PeriFlowError: the store does not deliver (``transfer_failed``), or a file changed in
-                the bucket meanwhile (``dataset_changed``).
+            PeriFlowError: the store does not deliver (``transfer_failed``), a file changed in
+                the bucket meanwhile (``dataset_changed``), the disk is full (``disk_full``), or
+                another process is at it (``download_running``).
         """
         self._part.mkdir(parents=True, exist_ok=True)
-        known = self._known()
-        self._sweep(known)
+        try:
+            with held(self._target if self._is_there else self._part, self._target):
+                self._fetch(bar)
+                self._publish()
+        except PeriFlowError as error:
+            if error.code == "dataset_changed":
+                error.hint = "Run the same command again: it fetches what changed and the rest."
+            raise
+        except OSError as error:
+            if not is_full(error):
+                raise
+            missing = max(0, self.size - bar.moved - bar.spared)
+            raise disk_full(self._part.parent, missing) from error
+
+    def _fetch(self, bar: Bar) -> None:
+        has_log = self._recall()
+        self._sweep()
         with (
             ThreadPoolExecutor(_AT_ONCE) as pool,
             httpx.Client(timeout=httpx.Timeout(60, connect=10)) as http,
-            self._log.open("a", encoding="utf-8") as log,
+            # Line by line: of a process that is killed, what is in its memory is lost.
+            self._log.open("a" if has_log else "w", encoding="utf-8", buffering=1) as log,
         ):
+            if not has_log:
+                log.write(f"{_boot()}\n")
             running: set[Future[DatasetFile]] = set()
             try:
-                for files in self._batches(known, bar):
+                for files in self._batches(bar):
                     for file, source in zip(files, self._signed(files), strict=True):
                         while len(running) >= 2 * _AT_ONCE:
                             running = self._settle(running, log.write)
+                        if file.size > _WORTH_KEEPING_BYTES:
+                            self._note(log.write, ">", file)
                         running.add(pool.submit(self._one, http, file, source, bar))
                 while running:
                     running = self._settle(running, log.write)
-                for path in known:  # it was in the bucket when an earlier run was killed
+                # What was in the bucket when an earlier run was killed.
+                for path in (*self._whole, *self._begun):
                     (self._part / path).unlink(missing_ok=True)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        self._publish()
 
-    def _batches(self, known: dict[str, str], bar: Bar) -> Iterator[list[DatasetFile]]:
+    def _batches(self, bar: Bar) -> Iterator[list[DatasetFile]]:
         batch: list[DatasetFile] = []
         for file in self._client.dataset_files(self._project, self._dataset.id):
             self.count, self.size = self.count + 1, self.size + file.size
             bar.total(self.size, self.count)
             check_path(file.path)
-            if file.etag and known.pop(file.path, None) == file.etag:
+            if file.etag and self._whole.pop(file.path, None) == file.etag:
                 bar.skipped(file.size)
                 continue
+            if self._begun.pop(file.path, None) != file.etag or not file.etag:
+                (self._part / file.path).unlink(missing_ok=True)
             batch.append(file)
             if len(batch) == _SIGNED_AT_ONCE:
                 yield batch
@@ -128,18 +151,23 @@ class Fetch:
     ) -> set[Future[DatasetFile]]:
         done, left = wait(running, return_when=FIRST_COMPLETED)
         for each in done:
-            file = each.result()
-            if file.etag and "\n" not in file.path:
-                write(f"{file.etag} {file.path}\n")
+            self._note(write, "", each.result())
         return left
+
+    def _note(self, write: Callable[[str], object], mark: str, file: DatasetFile) -> None:
+        if file.etag and "\n" not in file.path:
+            write(f"{mark}{file.etag} {file.path}\n")
 
     def _one(
         self, http: httpx.Client, file: DatasetFile, source: DatasetSource, bar: Bar
     ) -> DatasetFile:
         goal = self._part / file.path
         goal.parent.mkdir(parents=True, exist_ok=True)
-        goal.unlink(missing_ok=True)
-        arrived = tried = 0
+        arrived = goal.stat().st_size if goal.exists() else 0
+        bar.skipped(arrived)
+        if arrived and arrived == file.size:
+            return file
+        tried = 0
         while tried < _TRIES:
             if tried:
                 time.sleep(min(0.1 * 2**tried, 8.0) * random.uniform(0.5, 1.0))
@@ -186,33 +214,47 @@ class Fetch:
                     arrived += len(piece)
                     yield arrived
 
-    def _known(self) -> dict[str, str]:
-        """What an earlier, interrupted run has brought: path → etag."""
-        try:
-            lines = self._log.read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return {}
-        pairs = (line.partition(" ") for line in lines)
-        return {path: etag for etag, _, path in pairs if (self._part / path).is_file()}
+    def _recall(self) -> bool:
+        """Read what an earlier, interrupted run has noted: path → etag; False if nothing holds.
 
-    def _sweep(self, known: dict[str, str]) -> None:
-        """Remove what an earlier run was killed in: the bucket may not have it any more."""
+        When the machine went down in between, what was noted may never have reached the disk.
+        """
+        try:
+            boot, *lines = self._log.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            return False
+        if boot != _boot():
+            return False
+        for line in lines:
+            etag, _, path = line.partition(" ")
+            now, no_longer = self._whole, self._begun
+            if etag.startswith(">"):
+                now, no_longer = no_longer, now
+            no_longer.pop(path, None)
+            if (self._part / path).is_file():
+                now[path] = etag.removeprefix(">")
+        return True
+
+    def _sweep(self) -> None:
+        """Remove what no line speaks of: the bucket may not have it any more."""
         for folder, _, names in os.walk(self._part):
             for name in names:
                 path = Path(folder) / name
-                if path.relative_to(self._part).as_posix() not in known:
+                noted = path.relative_to(self._part).as_posix()
+                if noted not in self._whole and noted not in self._begun:
                     path.unlink()
 
     def _publish(self) -> None:
-        if self._target.is_dir() and any(self._target.iterdir()):
-            # With force: its other files stay.
-            for folder, _, names in os.walk(self._part):
-                goal = self._target / Path(folder).relative_to(self._part)
-                goal.mkdir(parents=True, exist_ok=True)
-                for name in names:
-                    (Path(folder) / name).replace(goal / name)
-            shutil.rmtree(self._part)
+        if self._is_there:
+            move_in(self._part, self._target)
         else:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
             self._part.replace(self._target)
         self._log.unlink(missing_ok=True)
+
+
+def _boot() -> str:
+    """Of the system: another one after a restart; empty where there is none."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""

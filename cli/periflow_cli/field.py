@@ -70,6 +70,8 @@ def _sentence(model: str, error: ErrorDetails) -> str:
             return f"{_article(noun)} is missing."
         case "string_pattern_mismatch" if field == "email":
             return f"{error['input']} is not an email address."
+        case "string_pattern_mismatch" if field.endswith("_url"):
+            return f"{shown} is no address: it begins with https:// or http://."
         case "string_pattern_mismatch":
             return f"{shown} is not {_article(noun).lower()}: {_ALPHABET}"
         case "string_too_short" if limits.get("min_length", 1) > 1:

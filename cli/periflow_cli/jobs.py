@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from periflow_cli.connection import Connection
     from periflow_cli.output import Output
-    from periflow_sdk.api.models import Checkpoint, Event, Job, JobDetail
+    from periflow_sdk.api.models import Checkpoint, Event, Job, JobDataset, JobDetail
 
 CHECKPOINT_COLUMNS = ("ID", "Job", "Step", "Save type", "Status", "Size", "Created at")
 LIST_COLUMNS = (
@@ -173,6 +173,11 @@ def _show_attempts(output: Output, job: JobDetail) -> None:
     output.table(columns, rows, "Attempts", spare=("Start", "Exit code"))
 
 
+def _dataset(dataset: JobDataset) -> str:
+    version = f" (version {dataset.version})" if dataset.version is not None else ""
+    return f"{dataset.name}{version}"
+
+
 def _overview(job: JobDetail, *, relative: bool) -> list[tuple[str, str]]:
     pairs = [
         ("ID", job.id),
@@ -182,7 +187,7 @@ def _overview(job: JobDetail, *, relative: bool) -> list[tuple[str, str]]:
         ("VM", job.vm),
         ("Device", job.device),
         ("Device Cnt", str(job.num_devices)),
-        ("Data", job.data or "-"),
+        ("Data", ", ".join(map(_dataset, job.datasets)) or job.data or "-"),
         ("Start", _when(job.started_at, relative=relative)),
         ("Duration", duration(job.started_at, job.finished_at)),
         ("Progress", _steps(job)),

@@ -70,6 +70,7 @@ def _top(connection: Connection, dataset: Dataset, path: str, start: int) -> Ite
     client, project = connection.client, connection.project.id
     waiting = deque([path])
     asked, lines = 0, 0
+    ends: list[Entry] = []
     while waiting:
         folder = waiting.popleft()
         if asked >= _MOST_FOLDERS or lines >= MOST_LINES:
@@ -86,4 +87,5 @@ def _top(connection: Connection, dataset: Dataset, path: str, start: int) -> Ite
                 waiting.append(entry.path)
         if page.next_cursor is not None:
             name = f"{folder}/… and more" if folder else "… and more"
-            yield name[start:], ""
+            ends.append((name[start:], ""))
+    yield from ends  # behind the folders, which are shown after the files beside them

@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from periflow_cli.section import Fields, Files
-from periflow_cli.terminal import printable
+from periflow_cli.terminal import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import OverflowMethod, RenderableType
@@ -126,7 +126,7 @@ def _grid(pairs: Sequence[tuple[str, str]]) -> tuple[Table, int]:
 
 
 def _tree(entries: Iterable[tuple[str, str | None]], root: str) -> tuple[Tree, int]:
-    tree = Tree(Text(printable(root)))
+    tree = Tree(Text(one_line(root)))
     folders: dict[str, Tree] = {"": tree}
     widths = [cell_len(root)]
 
@@ -141,7 +141,7 @@ def _tree(entries: Iterable[tuple[str, str | None]], root: str) -> tuple[Tree, i
         return folder(parent).add(Text(label))
 
     for full, note in entries:
-        path = printable(full)
+        path = one_line(full)
         parent, _, name = path.rpartition("/")
         if note is None:
             folder(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from periflow_cli.terminal import one_line
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -34,7 +36,7 @@ class Files:
         """A line a path."""
         return [
             f"{path} ({note})" if note else path if note == "" else f"{path}/"
-            for path, note in self.entries
+            for path, note in ((one_line(path), note) for path, note in self.entries)
         ]
 
 

@@ -30,5 +30,13 @@ def plan_source(source: Path, ignore: IgnoreRules | None = None, *, keep_name: b
     except PeriFlowError as error:
         if not isinstance(error, UnsafePathError) and error.code != "not_a_file":
             raise
-        hint = error.hint if ignore is not None else "Remove it, or replace it by a real file."
+        hint = error.hint if ignore is not None else _way_out(error)
         raise UsageError(error.message, code=error.code, hint=hint, data=error.data) from error
+
+
+def _way_out(error: PeriFlowError) -> str:
+    if error.code == "not_a_file":
+        return "Remove it, or replace it by a real file."
+    if "target" in error.data:
+        return "Replace it by what it leads to, or send a copy without links: cp -rL DIR COPY"
+    return "Give it another name."

@@ -19,6 +19,14 @@ def harmless(text: str) -> str:
     return _ESCAPES.sub(r"\1", text)
 
 
+_CONTROLS = {number: repr(chr(number))[1:-1] for number in (*range(32), *range(0x7F, 0xA0))}
+
+
+def one_line(text: str) -> str:
+    """A name as one line: control characters, line ends among them, are shown as Python does."""
+    return text.translate(_CONTROLS)
+
+
 def printable(text: str) -> str:
     """The text without any control character but tabs and line ends."""
     return _ESCAPES.sub("", text)

@@ -147,8 +147,10 @@ class Supervisor:
         except Exception as error:
             # Whatever it is, it would be the same at the next start: the job has to hear of it.
             _log.exception("the command was not started")
-            hint = f" {error.hint}" if isinstance(error, PeriFlowError) and error.hint else ""
-            self._state.failure = f"{error or type(error).__name__}{hint}"
+            if isinstance(error, PeriFlowError):
+                self._state.failure = f"{error.message} {error.hint or ''}".strip()
+            else:
+                self._state.failure = str(error) or type(error).__name__
             return
         if started:
             self._sinks.start(assignment, launcher.credentials)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -66,6 +67,7 @@ def read_spec(text: str, name: str, overrides: Mapping[str, Any]) -> JobSpec:
     except ValidationError as error:
         raise document.first_complaint(error) from None
     document.refuse_taken_name(spec)
+    document.refuse_shared_mount_paths(spec)
     return spec
 
 
@@ -144,6 +146,21 @@ class _Document:
         """Raise for a name that already means another job."""
         if spec.name is not None and (complaint := name_complaint(spec.name)):
             raise self._error_at(self._value(("name",)), f"name {complaint}")
+
+    def refuse_shared_mount_paths(self, spec: JobSpec) -> None:
+        """Raise for a dataset that is to be mounted where another or the checkpoint is."""
+        start = spec.checkpoint.input
+        taken = {normpath(start.mount_path)} if start is not None else set()
+        many = isinstance(self.values.get("data"), list)
+        for number, section in enumerate(spec.data):
+            if section.mount_path is None:
+                continue
+            path = normpath(section.mount_path)
+            if path in taken:
+                key = ("data", number, "mount_path") if many else ("data", "mount_path")
+                what = f"two things are to be mounted at {path}: give each a path of its own"
+                raise self._error_at(self._value(key), what)
+            taken.add(path)
 
     def first_complaint(self, error: ValidationError) -> JobFileError:
         """The complaint that stands first in the file; unknown keys before what they hide."""

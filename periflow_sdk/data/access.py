@@ -30,6 +30,14 @@ def open_dataset(name: str) -> Dataset:
         NotFoundError: there is no such dataset.
         ForbiddenError: the job's file does not name it.
     """
+    if not name:
+        raise UsageError("A dataset has a name: pf.dataset('my-data').")
+    if "/" in name or "\\" in name:
+        raise UsageError(
+            f"{name!r} is not the name of a dataset.",
+            hint="A folder of this machine is read as a Path: data.stream(Path('./folder')). "
+            "`pf dataset list` lists the datasets.",
+        )
     environment = data_environment()
     if mount := environment.mounts.get(name):
         original = Path(mount.original)

@@ -108,8 +108,7 @@ class Bundles:
             os.close(file)
 
     def _obtain(self, bundle: int) -> Path:
-        first, end = self._bounds[bundle], self._bounds[bundle + 1]
-        size = _MARK.size * (end - first) + self._places[end] - self._places[first]
+        size = self._size(bundle)
 
         def fill(target: Path) -> None:
             temporary = target.with_name(f".{target.name}.new")
@@ -119,6 +118,10 @@ class Bundles:
 
         return self._cache.obtain(self._key(bundle), _NAME, size, fill)
 
+    def _size(self, bundle: int) -> int:
+        first, end = self._bounds[bundle], self._bounds[bundle + 1]
+        return _MARK.size * (end - first) + self._places[end] - self._places[first]
+
     def _map(self, bundle: int) -> mmap.mmap | None:
         """A bundle in the memory, which nobody removes as long as it is there; None without one."""
         with self._lock():
@@ -127,7 +130,7 @@ class Bundles:
             if found is not None:
                 maps.move_to_end(bundle)
                 return found
-            path = self._cache.find(self._key(bundle), _NAME)
+            path = self._cache.find(self._key(bundle), _NAME, self._size(bundle))
             descriptor = open_shared(path) if path is not None else None
             if descriptor is None:
                 return None

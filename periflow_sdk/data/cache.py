@@ -2,14 +2,15 @@
 
     <folder>/units/<kk>/<key>/    one unit: a file or a whole folder, by what it holds
         .lock                     held by who fetches it or removes it
-        .size                     the bytes of a folder that is whole
+        .size                     the bytes of a folder that is whole, and when that was looked at
         .about                    what that folder is, in words
         <name>                    the file or folder, there only when it is whole
     <folder>/notes/               words by name: which folder of a link is the newest
     <folder>/added                bytes since the units were counted, as text; locked while changed
 
-What a killed fetch leaves beside ``<name>`` is used by the next one. Over the limit, units go that
-were asked for the longest ago, but none that a process uses (see :mod:`.pin`).
+What a killed fetch leaves beside ``<name>`` is used by the next one. Nobody waits for the disk:
+what a crash of the machine cut short is found by its size, and fetched again. Over the limit, units
+go that were asked for the longest ago, but none that a process uses (see :mod:`.pin`).
 """
 
 from __future__ import annotations
@@ -17,36 +18,31 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache as cached
 from pathlib import Path
 
 from periflow_sdk.data.pin import Pins, is_at
+from periflow_sdk.data.unit import (
+    ABOUT,
+    LOCK,
+    SIZE,
+    Unit,
+    children,
+    delete,
+    is_whole_folder,
+    measure,
+    remove,
+)
 from periflow_sdk.environment import cache_environment
 from periflow_sdk.errors import PeriFlowError
+from periflow_sdk.snapshots.boot import boot_id
 
-_LOCK, _SIZE, _ABOUT = ".lock", ".size", ".about"
 _LOW_WATER = 0.95
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _pins = Pins()
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One unit as it lies there.
-
-    ``used_at`` is in unix seconds, ``size`` in bytes on the disk; ``about`` says what a whole
-    folder is, and nothing of a single file or what is on its way.
-    """
-
-    folder: Path
-    size: int
-    used_at: float
-    about: str = ""
 
 
 class Cache:
@@ -61,12 +57,22 @@ class Cache:
         self.folder = folder
         self._capacity = capacity_bytes
 
-    def find(self, key: str, name: str) -> Path | None:
-        """The unit if it is there, pinned for this process and marked as just used."""
+    def find(self, key: str, name: str, size: int = 0) -> Path | None:
+        """The unit if it is there, pinned for this process and marked as just used.
+
+        Args:
+            size: The bytes that a file has to have; 0 for any.
+        """
         place = f"{self._place(key)}/{name}"
-        if not os.path.exists(place):  # noqa: PTH110 - many are asked for that are not there
+        try:
+            status = os.stat(place)  # noqa: PTH116 - many are asked for that are not there
+        except OSError:
             return None
         path = Path(place)
+        if not (
+            is_whole_folder(path) if stat.S_ISDIR(status.st_mode) else size in (0, status.st_size)
+        ):
+            return None
         if not _pins.hold(path):
             return None
         with suppress(OSError):
@@ -89,21 +95,24 @@ class Cache:
             PeriFlowError: it is larger than the cache (``cache_too_small``), the disk is full
                 (``disk_full``), or what ``fill`` raises.
         """
-        while (path := self.find(key, name)) is None:
+        while (path := self.find(key, name, size)) is None:
             folder = self._unit(key)
             with _disk_errors(folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _locked(folder / _LOCK) as is_ours:
-                if not is_ours or os.path.lexists(folder / name):
+            with _locked(folder / LOCK) as is_ours:
+                if not is_ours or self.find(key, name, size):
                     continue
                 self._make_room(size, folder)
                 with _disk_errors(folder):
+                    if os.path.lexists(folder / name):
+                        delete(folder / name)
                     self._fill(fill, folder / name, size)
                     if (folder / name).is_dir():
-                        (folder / _SIZE).write_text(str(size))
-                        (folder / _ABOUT).write_text(about, encoding="utf-8")
+                        (folder / SIZE).write_text(f"{size} {boot_id()}")
+                        (folder / ABOUT).write_text(about, encoding="utf-8")
                 _pins.hold(folder / name)
                 self._account(size)
+                return folder / name
         return path
 
     def note(self, name: str, text: str) -> None:
@@ -124,10 +133,10 @@ class Cache:
 
     def units(self) -> Iterator[Unit]:
         """Every unit, whole or not."""
-        for shard in _children(self.folder / "units"):
-            for folder in _children(shard):
+        for shard in children(self.folder / "units"):
+            for folder in children(shard):
                 with suppress(OSError):
-                    yield _measure(folder)
+                    yield measure(folder)
 
     @property
     def capacity_bytes(self) -> int:
@@ -150,7 +159,7 @@ class Cache:
         for unit in units:
             if total - freed <= limit:
                 break
-            freed += unit.size if _remove(unit.folder) else 0
+            freed += unit.size if remove(unit.folder) else 0
         with suppress(OSError), _locked(self.folder / "added"):
             self._set_added(total - freed)
         return freed
@@ -169,7 +178,8 @@ class Cache:
                 f"{_decimal(capacity)}.",
                 code="cache_too_small",
                 hint="Set PERIFLOW_CACHE_BYTES to more or PERIFLOW_CACHE_DIR to a larger disk, or "
-                "read it file by file: dataset.open(), dataset.fs, periflow_sdk.data.stream().",
+                "read less at once: single files by dataset.open(), pieces of them by dataset.fs, "
+                "samples by periflow_sdk.data.stream().",
                 data={"size": size, "capacity": capacity},
             )
         if self._added() + size > capacity:
@@ -233,79 +243,6 @@ def _locked(path: Path) -> Iterator[bool]:
         yield is_at(descriptor, path)
     finally:
         os.close(descriptor)
-
-
-def _remove(folder: Path) -> bool:
-    """Remove a unit that nobody fetches or uses."""
-    guards: list[int] = []
-    try:
-        units = [entry for entry in _children(folder) if not entry.name.startswith(".")]
-        for entry in (folder / _LOCK, *units):
-            guards.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
-            fcntl.flock(guards[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The lock goes last and with it the folder: nobody can begin anew in between.
-        for entry in _children(folder):
-            if entry.name != _LOCK:
-                _delete(entry)
-        (folder / _LOCK).unlink()
-        with suppress(OSError):  # somebody has come and makes a new lock just now
-            folder.rmdir()
-        return True
-    except OSError:
-        return False
-    finally:
-        for guard in guards:
-            os.close(guard)
-
-
-def _delete(path: Path) -> None:
-    if path.is_symlink() or not path.is_dir():
-        path.unlink()
-        return
-    shutil.rmtree(path, onerror=_open_and_retry)
-
-
-def _open_and_retry(function: Callable[[str], object], path: str, _: object) -> None:
-    """A dataset may have folders that cannot be written to."""
-    Path(path).parent.chmod(0o700)
-    if Path(path).is_dir() and not Path(path).is_symlink():
-        Path(path).chmod(0o700)
-        shutil.rmtree(path)
-    else:
-        Path(path).unlink(missing_ok=True)
-
-
-def _measure(folder: Path) -> Unit:
-    size, used_at = 0, folder.stat().st_mtime
-    for entry in _children(folder):
-        status = entry.lstat()
-        if entry.name in (_LOCK, _SIZE, _ABOUT):
-            continue
-        if not entry.name.startswith("."):
-            used_at = status.st_mtime
-        if stat.S_ISDIR(status.st_mode):
-            size += _folder_size(folder, entry)
-        else:
-            size += status.st_blocks * 512
-    about = ""
-    with suppress(OSError):
-        about = (folder / _ABOUT).read_text(encoding="utf-8")
-    return Unit(folder, size, used_at, about)
-
-
-def _folder_size(folder: Path, tree: Path) -> int:
-    if not tree.name.startswith("."):
-        with suppress(OSError, ValueError):
-            return int((folder / _SIZE).read_text())
-    paths = (os.path.join(top, name) for top, _, names in os.walk(tree) for name in names)  # noqa: PTH118
-    return sum(os.lstat(path).st_blocks * 512 for path in paths)
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 @contextmanager

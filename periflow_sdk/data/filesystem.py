@@ -139,4 +139,5 @@ def _missing(path: str) -> Iterator[None]:
         yield
     except NotFoundError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        raise FileNotFoundError(errno.ENOENT, f"{error.message}{hint}", path) from error
+        said = f"{error.message.removesuffix('.')}{hint}"
+        raise FileNotFoundError(errno.ENOENT, said, path) from error

@@ -179,7 +179,7 @@ class LinkedSource:
         """The file where it is on this disk already."""
         if (folder := self._whole()) is not None:
             return folder / file.path
-        return self._cache.find(self._key(file), posixpath.basename(file.path))
+        return self._cache.find(self._key(file), posixpath.basename(file.path), file.size)
 
     def _whole(self) -> Path | None:
         """The folder of all of it where that is on this disk already."""
@@ -210,7 +210,7 @@ class LinkedSource:
         def find(file: DataFile) -> Path | None:
             if root is not None and file in old:
                 return root / file.path
-            return self._cache.find(self._key(file), posixpath.basename(file.path))
+            return self._cache.find(self._key(file), posixpath.basename(file.path), file.size)
 
         return find
 

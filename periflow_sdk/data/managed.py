@@ -94,7 +94,7 @@ class ManagedSource:
         entry = self._entries[file.path]
         whole = self._in_folder(file)
         if whole is None:
-            whole = self._cache.find(entry.hash, posixpath.basename(file.path))
+            whole = self._cache.find(entry.hash, posixpath.basename(file.path), entry.size)
         if whole is not None:
             return read_slices(whole, [(start, end - start)])[0]
         return self._read_spans([(entry, start, end)])[0]

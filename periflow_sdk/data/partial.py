@@ -9,9 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
+from periflow_sdk.snapshots.boot import boot_id
 from periflow_sdk.snapshots.store import write_all
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class PartialFile:
@@ -84,11 +83,7 @@ class PartialFile:
 
     @property
     def _header(self) -> bytes:
-        try:
-            boot = _BOOT_ID.read_text().strip()
-        except OSError:
-            boot = "unknown"
-        return f"{boot} {self._size} {len(self._starts)}\n".encode()
+        return f"{boot_id()} {self._size} {len(self._starts)}\n".encode()
 
     def _remembered(self) -> set[int]:
         try:

@@ -18,11 +18,11 @@ from types import TracebackType
 from blake3 import blake3
 
 from periflow_sdk.errors import PeriFlowError, UsageError
+from periflow_sdk.snapshots.boot import boot_id
 from periflow_sdk.snapshots.chunkread import Write
 from periflow_sdk.snapshots.manifest import DirEntry, LinkEntry, Manifest
 from periflow_sdk.snapshots.store import clone_range, read_all, write_all
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _BLOCK_BYTES = 4096
 _WORTH_CLONING_BYTES = 1024 * 1024
@@ -217,7 +217,7 @@ class PartialFolder:
         if header.get("snapshot") != self._manifest.id or not self._tree.is_dir():
             self._clear()
             return set()
-        if header.get("boot") == _boot():
+        if header.get("boot") == boot_id():
             return numbers
         # The machine went down in between: what was remembered may never have reached the disk.
         return {number for number in numbers if self._holds(number)}
@@ -242,7 +242,7 @@ class PartialFolder:
         self._tree.mkdir()
 
     def _open_state(self) -> int:
-        header = json.dumps({"snapshot": self._manifest.id, "boot": _boot()})
+        header = json.dumps({"snapshot": self._manifest.id, "boot": boot_id()})
         lines = [header, *map(str, sorted(self.finished)), ""]
         fresh = self.folder / "state.new"
         fresh.write_text("\n".join(lines))
@@ -319,10 +319,3 @@ def _reserve(descriptor: int, size: int) -> None:
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         os.ftruncate(descriptor, size)
-
-
-def _boot() -> str:
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return ""

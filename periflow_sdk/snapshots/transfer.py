@@ -233,7 +233,8 @@ def _given_up(chunk: str, tries: int, fault: TransferFault) -> PeriFlowError:
     if fault.corrupt:
         return IntegrityError(
             f"Chunk {chunk} came with other bytes than its hash promises, {tries} times.",
-            hint="The stored copy is damaged: remove it from the store and upload the files again.",
+            hint="The stored copy is damaged: the administrator runs `pf-server admin storage check "
+            "--remove-damaged`; then upload the files again.",
             data={"chunk": chunk},
         )
     data = {"chunk": chunk, "status": fault.status, "store_code": fault.code}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
+import sqlite3
 
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from periflow_server.problems import problem
+from periflow_server.repetition import DISK_FULL
 
 MIB = 1 << 20
 _BODY_LIMIT = 2 * MIB
@@ -47,18 +51,42 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, _bounded(scope, receive), send_with_id)
-        except Exception:
+        except Exception as error:
             logger.exception("Request %s %s %s failed", request_id, scope["method"], scope["path"])
             if started:
                 raise
-            answer = problem(
-                500,
-                "server_error",
-                "The server failed to answer this request.",
-                hint="Run `pf server logs` and look for the request id.",
-                request_id=request_id,
-            )
-            await answer(scope, receive, send_with_id)
+            await _apology(error, request_id)(scope, receive, send_with_id)
+
+
+def _apology(error: BaseException, request_id: str) -> Response:
+    if _is_full(error):
+        return problem(
+            507,
+            "server_disk_full",
+            "The disk of the server is full.",
+            hint="Make room where it keeps its data (`df -h`), then run it again.",
+            request_id=request_id,
+        )
+    return problem(
+        500,
+        "server_error",
+        "The server failed to answer this request.",
+        hint="Run `pf server logs` and look for the request id.",
+        request_id=request_id,
+    )
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a disk took no more: one with files, or that of either database."""
+    while error is not None:
+        if (
+            getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            or getattr(error, "sqlstate", None) == DISK_FULL
+        ):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:

@@ -26,6 +26,7 @@ _LOST_RACES = frozenset(
         "40P01",  # a deadlock
     }
 )
+DISK_FULL = "53100"
 _UNAVAILABLE = frozenset({"08", "53", "55", "57"})
 
 logger = logging.getLogger("periflow_server")
@@ -103,7 +104,9 @@ async def _refuse(error: Exception, scope: Scope, receive: Receive, send: Send) 
     if isinstance(error, DataError):
         detail = "A number or a text of this request is outside of what can be kept."
         answer = problem(422, "invalid_request", detail, request_id=request_id)
-    elif isinstance(error, TimeoutError) or state == "" or (state or "")[:2] in _UNAVAILABLE:
+    elif state != DISK_FULL and (
+        isinstance(error, TimeoutError) or state == "" or (state or "")[:2] in _UNAVAILABLE
+    ):
         logger.error("Request %s: the database does not answer: %s", request_id, error)
         answer = problem(
             503,

@@ -242,6 +242,15 @@ def test_retention_is_nothing_unless_it_is_asked_for(section: str, meant: str | 
     assert (rules and str(rules)) == meant
 
 
+def test_two_datasets_at_one_path_are_refused_with_the_place_of_the_second() -> None:
+    twice = PLAIN + "data:\n- {name: a, mount_path: /d}\n- {name: b, mount_path: /d/}\n"
+    complaint = _complaint(twice)
+    assert "two things are to be mounted at /d" in complaint.message
+    assert complaint.data["line"] == len(twice.splitlines())
+    start = "checkpoint:\n  input: {id: c, mount_path: /d}\ndata: {name: a, mount_path: /d}\n"
+    assert "two things" in _complaint(PLAIN + start).message
+
+
 def test_missing_file_names_the_command_that_writes_one(tmp_path: Path) -> None:
     with pytest.raises(JobFileError, match=r"There is no job file .*none\.yml") as caught:
         load_job_file(tmp_path / "none.yml")

@@ -6,12 +6,16 @@ import os
 import re
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from tutorial import tutorial_panels
 
 import periflow_sdk as pf
+from periflow_cli.listing import look
 from periflow_cli.tree import Leaf, collapse
+from periflow_sdk.api import models as m
 from periflow_sdk.data import stream
 from periflow_sdk.data.cache import node_cache
 
@@ -63,6 +67,8 @@ def test_taken_name_is_refused_before_anything_is_sent(settled, cifar: Path) -> 
     done = settled.run("dataset", "upload", "-n", "taken", "-p", other)
     assert done.returncode == 5
     assert "taken" in done.stderr and "Uploaded" not in done.stdout
+    dry = settled.run("dataset", "upload", "-n", "taken", "-p", other, "--dry-run")
+    assert (dry.returncode, dry.stderr) == (5, done.stderr)
 
 
 def test_unknown_dataset_gets_the_nearest_name(settled, cifar: Path) -> None:
@@ -86,6 +92,7 @@ def test_odd_names_are_just_unknown(settled, name: str) -> None:
         (("-n", "two words", "-p", "."), "'two words' is not a dataset name"),
         (("-n", "gone", "-p", "nowhere"), "nowhere"),
         (("-n", "gone"), "--path"),
+        (("-n", "gone", "-p", ""), "-p is empty"),
     ],
 )
 def test_wrong_upload_is_a_usage_error(settled, words, said: str) -> None:
@@ -168,6 +175,10 @@ def test_new_version_sends_only_what_changed_and_the_old_one_stays(settled, cifa
     assert again == "No file has changed: dataset grown stays version 2, 20.2 MB in 5 files.\n"
     found = settled.json("dataset", "view", "grown")
     assert [each["version"] for each in found["versions"]] == [2, 1]
+    (cifar / "extra").write_bytes(b"other")
+    (cifar / "images").rename(cifar / "renamed")
+    changes = "Beside version 2: 1 file new, 1 gone, 1 of another size;"
+    assert changes in settled.run(*words, "--dry-run").stderr
     assert len(found["files"]) == 5
     old = settled.pf("dataset", "view", "grown", "--version", 1)
     assert "extra" not in old and "Version\t1 of 2" in old and "Versions\n2\t20.2 MB" in old
@@ -192,6 +203,44 @@ def test_downloaded_dataset_is_what_was_uploaded(settled, cifar: Path, tmp_path:
         path = Path("cifar-100-python") / name
         assert (tmp_path / "back" / path).read_bytes() == (cifar / path).read_bytes()
     assert settled.run("dataset", "download", "back", "-d", tmp_path / "back").returncode == 5
+    # A folder that is there may be a mounted disk, or the one that the shell stands in.
+    there = tmp_path / "there"
+    there.mkdir()
+    before = there.stat().st_ino
+    settled.pf("dataset", "download", "back", "-d", f"{there}/.")
+    assert there.stat().st_ino == before and [each.name for each in there.iterdir()] == [
+        "cifar-100-python"
+    ]
+
+
+def test_name_of_a_file_is_one_line_and_moves_no_cursor(settled, tmp_path: Path) -> None:
+    (tmp_path / "a\nb\x1b[2J").write_text("x")
+    settled.pf("dataset", "upload", "-n", "controls", "-p", f"{tmp_path}/")
+    assert r"a\nb\x1b[2J (1 byte)" in settled.pf("dataset", "view", "controls").splitlines()
+    assert r"a\nb\x1b[2J (1 byte)" in settled.on_terminal("dataset", "view", "controls").read()
+    assert _paths(settled, "controls") == ["a\nb\x1b[2J"]
+
+
+@pytest.mark.parametrize("path", ["nowhere", "meta"])
+def test_path_that_is_no_folder_is_not_found(settled, cifar: Path, path: str) -> None:
+    name = f"deep-{path}"
+    settled.pf("dataset", "upload", "-n", name, "-p", f"{cifar / 'cifar-100-python'}/")
+    for form in ((), ("--json",)):
+        done = settled.run("dataset", "view", name, "--path", path, *form)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert f"pf dataset view {name}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: 1\nb: [1, 2\nc: : x", "meta.yml:3:2 "), (f"a: {'x' * 100_000}", "larger than 100.0 kB")],
+)
+def test_wrong_metadata_is_refused_with_its_place(
+    settled, cifar: Path, text: str, said: str
+) -> None:
+    (cifar / "meta.yml").write_text(text)
+    done = settled.run("dataset", "upload", "-n", "m", "-p", cifar, "-f", cifar / "meta.yml")
+    assert done.returncode == 2 and said in done.stderr
 
 
 def test_large_tree_is_collapsed_from_the_top_down() -> None:
@@ -208,6 +257,21 @@ def test_large_tree_is_collapsed_from_the_top_down() -> None:
     assert "test/… 30 more folders, 3,000 more files" in hidden
     few = [Leaf(f"a/{n}", 1, "1 byte") for n in range(30)]
     assert collapse(few) == ([(leaf.path, leaf.note) for leaf in few], False)
+
+
+def test_folder_of_a_large_bucket_says_at_its_end_that_it_has_more() -> None:
+    def page(_: str, __: str, path: str, *, recursive: bool = False, limit: int) -> m.DatasetPage:
+        folders = [m.DatasetFolder(path=f"a/{n:02}") for n in range(20)]
+        files = [m.DatasetFile(path=f"{path}/x", size=1)]
+        items = {"": [m.DatasetFolder(path="a")], "a": folders}.get(path, files)
+        has_more = recursive or path == "a"
+        return m.DatasetPage(items=[*items], next_cursor="more" if has_more else None)
+
+    client = SimpleNamespace(dataset_page=page)
+    connection: Any = SimpleNamespace(client=client, project=SimpleNamespace(id="p"))
+    found = look(connection, cast("Any", SimpleNamespace(id="d")), "", as_tree=True)
+    assert found.entries[0] == ("a", None) and found.entries[-1] == ("a/… and more", "")
+    assert ("a/00/x", "1 byte") in found.entries and ("a/19/", "…") in found.entries
 
 
 def test_packed_upload_stores_shards_that_are_streamed(

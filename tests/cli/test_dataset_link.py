@@ -16,6 +16,8 @@ from cloud import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, Endpoint, fill_az
 from google_store import Google, fill_gcs
 from obstore.store import S3Store
 
+from periflow_cli.fetch import _boot
+
 if TYPE_CHECKING:
     from conftest import Shell
 
@@ -107,7 +109,24 @@ def test_linked_bucket_is_viewed_used_and_downloaded(
     } == FILES
     assert linker.run("dataset", "download", f"on-{cloud}", "-d", target).returncode == 5
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
-    assert linker.run("dataset", "create", *words).returncode == 5
+    for taken in (words, (*words, "--dry-run")):
+        assert linker.run("dataset", "create", *taken).returncode == 5
+    assert linker.run("dataset", "view", f"on-{cloud}", "--version", 1).returncode == 2
+
+
+def test_link_without_its_credential_is_not_active_until_it_has_another(
+    linker: Shell, buckets: str
+) -> None:
+    key = ("credential", "create", "s3", "-n", "short-lived", "--aws-default-region", "us-east-1")
+    linker.pf(*key, AWS_ACCESS_KEY_ID=S3_KEY, AWS_SECRET_ACCESS_KEY=S3_SECRET)
+    linker.pf("dataset", "create", "-n", "orphan", "-c", "s3", "-s", buckets, "-i", "short-lived")
+    linker.pf("credential", "delete", "-y", "short-lived")
+    line = f"orphan\ts3\tus-east-1\t{buckets}\t"
+    assert f"{line}N" in linker.pf("dataset", "list").splitlines()
+    lost = linker.run("dataset", "view", "orphan")
+    assert lost.returncode == 3 and "pf dataset edit orphan -i" in lost.stderr
+    linker.pf("dataset", "edit", "orphan", "-i", "s3")
+    assert f"{line}Y" in linker.pf("dataset", "list").splitlines()
 
 
 def test_what_is_wrong_is_one_line_with_the_way_out(linker: Shell, buckets: str) -> None:
@@ -275,7 +294,7 @@ def test_killed_download_of_a_bucket_goes_on_where_it_was(
         etag = str(obstore.head(store, key)["e_tag"]).strip('"')
         log.append(f"{etag} {key}\n")
     (part / "n/030").write_bytes(b"half")
-    (tmp_path / ".again.part.log").write_text("".join(log))
+    (tmp_path / ".again.part.log").write_text("".join([f"{_boot()}\n", *log]))
     changed = b"changed in the bucket"
     obstore.put(store, "n/000", changed)
     done = linker.run("dataset", "download", "resumed", "-d", tmp_path / "again")

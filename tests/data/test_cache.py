@@ -94,6 +94,35 @@ def test_fetch_goes_on_where_a_killed_one_stopped(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob(".large*")) == []
 
 
+def test_what_a_crash_of_the_machine_cut_short_is_fetched_again(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", 10**9)
+    fetched: list[str] = []
+
+    def fill_folder(target: Path) -> None:
+        fetched.append(target.name)
+        (target / "deep").mkdir(parents=True)
+        for name in ("a", "deep/b"):
+            (target / name).write_bytes(b"x" * SIZE)
+
+    file = cache.obtain("aa-file", "file", SIZE, filler())
+    tree = cache.obtain("bb-tree", "tree", 2 * SIZE, fill_folder)
+    # Names reach the disk before what they name does: files come back short, or empty.
+    os.truncate(file, 0)
+    assert cache.find("aa-file", "file", SIZE) is None
+    assert cache.obtain("aa-file", "file", SIZE, filler()).stat().st_size == SIZE
+    record = tree.parent / ".size"
+    record.write_text(f"{2 * SIZE} an-earlier-start-of-the-machine")
+    assert cache.obtain("bb-tree", "tree", 2 * SIZE, fill_folder) == tree
+    assert fetched == ["tree"]
+    for damage in (f"{2 * SIZE} an-earlier-start-of-the-machine", ""):
+        os.truncate(tree / "deep/b", 10)
+        record.write_text(damage)
+        assert cache.find("bb-tree", "tree") is None
+        assert cache.obtain("bb-tree", "tree", 2 * SIZE, fill_folder) == tree
+        assert (tree / "deep/b").stat().st_size == SIZE
+    assert fetched == ["tree"] * 3
+
+
 HOLDING = """
     import sys
     from pathlib import Path

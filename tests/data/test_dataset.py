@@ -184,6 +184,13 @@ def test_api_key_opens_the_datasets_of_its_project(
     assert pf.dataset("numbers").read(["train/0/00.txt"])[0].startswith(b"sample 0")
 
 
+@pytest.mark.parametrize("name", ["", "./folder", "a/b"])
+def test_path_in_place_of_a_name_is_told_from_one(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        pf.dataset(name)
+    assert "pf.dataset('my-data')" in caught.value.message or "Path" in str(caught.value.hint)
+
+
 def test_unknown_name_is_not_found_and_the_traceback_says_the_nearest(dataset: Any) -> None:
     with pytest.raises(NotFoundError) as caught:
         pf.dataset("number")

@@ -59,6 +59,9 @@ def test_name_is_unique_in_the_organization(server: ServerProcess, chunks: Any) 
     with pytest.raises(ConflictError) as caught:
         client.create_dataset(client.project, body)
     assert caught.value.code == "dataset_exists"
+    with pytest.raises(ConflictError):
+        client.check_dataset_name(client.project, "one")
+    client.check_dataset_name(client.project, "two")
     elsewhere = server.client()
     body = m.DatasetCreate(name="one", snapshot_id=chunks.snapshot(elsewhere).id)
     assert elsewhere.create_dataset(elsewhere.project, body).name == "one"

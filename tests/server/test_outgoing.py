@@ -48,9 +48,7 @@ def test_bucket_that_never_answers_keeps_nobody_else_waiting(
         finally:
             released.set()
         answers = [each.result() for each in stuck]
-    assert {(each.status_code, each.json()["code"]) for each in answers} == {
-        (422, "access_denied")
-    }
+    assert {(each.status_code, each.json()["code"]) for each in answers} == {(422, "access_denied")}
 
 
 def _client_with_key(server: ServerProcess) -> Client:

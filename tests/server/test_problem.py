@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
+from starlette.testclient import TestClient
+
+from periflow_server.middleware import RequestMiddleware
+from periflow_server.repetition import RepeatMiddleware
 
 if TYPE_CHECKING:
     from conftest import ServerProcess
@@ -94,3 +102,23 @@ def test_crash_names_the_request_and_no_internals(own_server: ServerProcess) -> 
     assert str(own_server.data_dir) not in answer.text
     assert "Traceback" not in answer.text
     assert document["request_id"] in own_server.log()
+
+
+@pytest.mark.parametrize("disk", ["files", "sqlite", "postgresql"])
+def test_full_disk_of_the_server_is_told_although_its_log_has_no_room(disk: str) -> None:
+    def broken() -> Exception:
+        if disk == "files":
+            return OSError(errno.ENOSPC, "No space left on device")
+        orig = psycopg.errors.DiskFull() if disk == "postgresql" else sqlite3.OperationalError()
+        if isinstance(orig, sqlite3.OperationalError):
+            orig.sqlite_errorcode = sqlite3.SQLITE_FULL
+        error = OperationalError("INSERT", {}, orig)
+        error.__cause__ = orig
+        return error
+
+    async def app(*_: object) -> None:
+        raise broken()
+
+    inner = RepeatMiddleware(app) if disk == "postgresql" else app
+    answer = TestClient(RequestMiddleware(inner)).get("/api/v1/users/me")
+    check(answer, 507, "server_disk_full")

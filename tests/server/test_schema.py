@@ -121,7 +121,7 @@ def test_names_that_differ_by_case_only_are_named_before_anything_changes(empty:
     with empty.engine.begin() as connection:
         for name in ("Lab", "lab", "other"):
             _insert(connection, "organizations", id=name, name=name)
-    with pytest.raises(UsageError, match="Lab and lab|lab and Lab"):
+    with pytest.raises(UsageError, match=r"Lab and lab|lab and Lab"):
         migrate(empty)
     assert current_revision(empty) == "0009"
 

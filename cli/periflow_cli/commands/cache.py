@@ -22,6 +22,7 @@ def list_units(invocation: Invocation, /, as_json: bool) -> None:
 
     PERIFLOW_CACHE_DIR says where it lies, PERIFLOW_CACHE_BYTES (200G) how large it may grow.
     """
+    from periflow_cli.datasets import count_text
     from periflow_cli.moment import ago, size_text
     from periflow_sdk.data.cache import node_cache
 
@@ -47,7 +48,7 @@ def list_units(invocation: Invocation, /, as_json: bool) -> None:
     rows = [(u.about, size_text(u.size), ago(_time(u.used_at))) for u in folders]
     if singles:
         size = size_text(sum(unit.size for unit in singles))
-        rows.append((f"{len(singles)} files and parts", size, ago(_time(singles[0].used_at))))
+        rows.append((f"{count_text(len(singles))} and parts", size, ago(_time(singles[0].used_at))))
     output.table(("Dataset", "Size", "Last Used"), rows)
     limit = size_text(cache.capacity_bytes)
     output.note(f"{size_text(used)} in {cache.folder}, which may grow to {limit}.")

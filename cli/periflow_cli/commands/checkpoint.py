@@ -122,7 +122,7 @@ def download_checkpoint(
         return
     try:
         with Bar("Downloading", manifest.size) as bar:
-            download.run(manifest, bar)
+            download.run(bar)
     except KeyboardInterrupt:
         command = ["pf", "checkpoint", "download", found.id, "-d", str(target)]
         output.note(f"Interrupted. This fetches only the rest: {shlex.join(command)}")

@@ -126,10 +126,11 @@ def delete_datasets(
 
 
 def _readers(dataset: Dataset) -> str:
-    jobs = f"job{'' if len(dataset.used_by) == 1 else 's'} {', '.join(map(str, dataset.used_by))}"
+    one = len(dataset.used_by) == 1
+    jobs = f"job{'' if one else 's'} {', '.join(map(str, dataset.used_by))}"
     if dataset.snapshot_id is None:
         return f"Warning: {jobs} will lose it: it is only linked."
-    return f"It is read by {jobs}, which keep what they have."
+    return f"It is read by {jobs}, which {'keeps what it has' if one else 'keep what they have'}."
 
 
 group.add_command(download_dataset)

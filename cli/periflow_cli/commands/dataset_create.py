@@ -60,7 +60,7 @@ def create_dataset(
     as_json: bool,
 ) -> None:
     """Link a bucket as a dataset. Nothing is copied; the server looks into it first."""
-    from periflow_cli.datasets import read_metadata
+    from periflow_cli.datasets import read_metadata, refuse_taken_name
     from periflow_cli.moment import size_text
     from periflow_cli.section import Files
     from periflow_sdk.api.models import DatasetCreate, DatasetFile, DatasetLinkCreate
@@ -80,6 +80,7 @@ def create_dataset(
     body = DatasetCreate(name=name, link=link, metadata=metadata)
     connection = invocation.connect()
     if dry_run:
+        refuse_taken_name(connection, name)
         page = connection.client.check_link(connection.project.id, link)
         files = [each for each in page.items if isinstance(each, DatasetFile)]
         if as_json:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from periflow_cli.connection import Connection
-    from periflow_cli.output import Output
     from periflow_cli.transfer import Bar
     from periflow_sdk.api.models import Dataset
 
@@ -61,21 +60,17 @@ def download_dataset(
         command += ["--version", str(version)] if version is not None else []
         output.note(f"Interrupted. This fetches only the rest: {shlex.join(command)}")
         raise
-    _tell(output, dataset, target, f"{amount(size, count)} {bar.summary()}", dry_run, as_json)
-    if not dry_run:
-        output.hint(f"ls {shlex.quote(str(target))}")
-
-
-def _tell(
-    output: Output, dataset: Dataset, target: Path, how: str, dry_run: bool, as_json: bool
-) -> None:
+    how = amount(size, count) if dry_run else f"{amount(size, count)} {bar.summary()}"
     if as_json:
-        document = dataset.model_dump(mode="json")
-        output.json({**document, "path": str(target.absolute()), "dry_run": dry_run})
+        told = {"size": size, "file_count": count, "version": version or dataset.version}
+        place = {"path": str(target.absolute()), "dry_run": dry_run}
+        output.json({**dataset.model_dump(mode="json"), **told, **place})
     elif dry_run:
-        output.line(f"Would download {dataset.name} to {target}: {how.partition(' in ')[0]}.")
+        output.line(f"Would download {dataset.name} to {target}: {how}.")
     else:
         output.line(f"Dataset {dataset.name} is in {target}: {how}.")
+    if not dry_run:
+        output.hint(f"ls {shlex.quote(str(target))}")
 
 
 def _fetch_kept(
@@ -94,7 +89,7 @@ def _fetch_kept(
     download = Download(connection, snapshot_id, target, force=force)
     manifest = download.check()
     if not dry_run:
-        download.run(manifest, bar)
+        download.run(bar)
     return manifest.size, manifest.file_count
 
 
@@ -107,11 +102,10 @@ def _fetch_linked(
     force: bool,
     dry_run: bool,
 ) -> tuple[int, int]:
+    from periflow_cli.datasets import refuse_version
     from periflow_cli.fetch import Fetch
-    from periflow_sdk.errors import UsageError
 
-    if version is not None:
-        raise UsageError(f"Dataset {dataset.name} is linked, and has no versions.")
+    refuse_version(dataset, version)
     fetch = Fetch(connection, dataset, target, force=force)
     fetch.check()
     if dry_run:

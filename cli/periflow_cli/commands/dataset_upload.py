@@ -74,13 +74,15 @@ def upload_dataset(
     plan = plan_source(Path(path), keep_name=not path.endswith("/"))
     if not plan.file_count:
         output.note(f"Warning: {path} has no files.")
+    connection = invocation.connect()
+    before = _check_name(connection, name, new_version=new_version)
     if dry_run:
+        if before and not pack:
+            _show_changes(connection, output, before, plan)
         _show_plan(output, name, plan, as_json)
         if pack:
             _show_shards(output, plan)
         return
-    connection = invocation.connect()
-    before = _check_name(connection, name, new_version=new_version)
     words = ["--new-version"] if new_version else []
     words += ["-f", metadata_file] if metadata_file is not None else []
     command = ["pf", "dataset", "upload", "-n", name, "-p", path, *words]
@@ -126,6 +128,8 @@ def _name(
 def _check_source(path: str) -> None:
     from periflow_sdk.errors import UsageError
 
+    if not path:
+        raise UsageError("-p is empty.", hint="The folder that you are in is -p ./")
     if not os.path.lexists(path.rstrip("/") or "/"):
         raise UsageError(f"There is no folder or file {path}.")
     if path.endswith("/") and not os.path.isdir(path):  # noqa: PTH112 - the slash counts
@@ -141,8 +145,8 @@ def _check_name(connection: Connection, name: str, *, new_version: bool) -> Data
         NotFoundError: there is none that could get a version.
         ConflictError: the name is taken, or that of a linked one.
     """
-    from periflow_cli.datasets import find_dataset
-    from periflow_sdk.errors import ConflictError, NotFoundError
+    from periflow_cli.datasets import find_dataset, refuse_taken_name
+    from periflow_sdk.errors import ConflictError
 
     if new_version:
         dataset = find_dataset(connection, name)
@@ -153,15 +157,8 @@ def _check_name(connection: Connection, name: str, *, new_version: bool) -> Data
                 hint="Put the files into the bucket, or choose another name.",
             )
         return dataset
-    try:
-        connection.client.dataset(connection.project.id, name)
-    except NotFoundError:
-        return None
-    raise ConflictError(
-        f"There is a dataset {name} already.",
-        code="dataset_exists",
-        hint="Choose another name, or add --new-version to replace its files.",
-    )
+    refuse_taken_name(connection, name)
+    return None
 
 
 def _send(
@@ -209,6 +206,23 @@ def _show_shards(output: Output, plan: Plan) -> None:
     shards = plan_shards(plan.files)
     samples = sum(len(shard.samples) for shard in shards)
     output.note(f"They would be packed into {len(shards)} shards with {samples} samples.")
+
+
+def _show_changes(connection: Connection, output: Output, before: Dataset, plan: Plan) -> None:
+    """What a new version would change, as far as it is seen without reading the files."""
+    from periflow_cli.datasets import count_text
+    from periflow_sdk.snapshots.download import read_manifest
+
+    manifest = read_manifest(connection.client, connection.project.id, str(before.snapshot_id))
+    there = {file.path: file.size for file in manifest.files}
+    here = {file.path: file.size for file in plan.files}
+    both = here.keys() & there.keys()
+    resized = sum(here[path] != there[path] for path in both)
+    output.note(
+        f"Beside version {before.version}: {count_text(len(here) - len(both))} new, "
+        f"{len(there) - len(both):,} gone, {resized:,} of another size; "
+        "files of the same size are compared when they are sent."
+    )
 
 
 def _show_plan(output: Output, name: str, plan: Plan, as_json: bool) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from periflow_cli.output import Output
     from periflow_cli.section import Section
     from periflow_sdk.api.models import Dataset, DatasetVersion
+    from periflow_sdk.errors import NotFoundError
     from periflow_sdk.snapshots.manifest import Manifest
 
 
@@ -34,13 +35,14 @@ def view_dataset(
     as_json: bool,
 ) -> None:
     """Show a dataset, its files, its metadata, and the versions it had."""
-    from periflow_cli.datasets import find_dataset
+    from periflow_cli.datasets import find_dataset, refuse_version
 
     output = invocation.output
     connection = invocation.connect()
     dataset = find_dataset(connection, name)
     folder = path.strip("/")
     if dataset.snapshot_id is None:
+        refuse_version(dataset, version)
         _view_linked(connection, output, dataset, folder, whole=whole, as_json=as_json)
     else:
         _view_kept(connection, output, dataset, folder, version, whole=whole, as_json=as_json)
@@ -65,6 +67,7 @@ def _view_kept(
     versions = client.dataset_versions(project, dataset.id)
     shown = _version(dataset, versions, version)
     manifest = read_manifest(client, project, str(shown.snapshot_id))
+    leaves = _leaves(dataset, manifest, folder)
     if as_json:
         start = f"{folder}/" if folder else ""
         files = [
@@ -75,7 +78,6 @@ def _view_kept(
         old = [each.model_dump(mode="json") for each in versions]
         output.json({**shown.model_dump(mode="json"), "versions": old, "files": files})
         return
-    leaves = _leaves(manifest, folder)
     is_collapsed = False
     if whole or not output.boxes:
         entries = [(each.path, each.note) for each in leaves]
@@ -104,10 +106,9 @@ def _version(dataset: Dataset, versions: list[DatasetVersion], version: int | No
     return dataset.model_copy(update={name: getattr(found, name) for name in names})
 
 
-def _leaves(manifest: Manifest, folder: str) -> list[Any]:
+def _leaves(dataset: Dataset, manifest: Manifest, folder: str) -> list[Any]:
     from periflow_cli.datasets import file_entries
     from periflow_cli.tree import Leaf
-    from periflow_sdk.errors import NotFoundError
     from periflow_sdk.snapshots.manifest import FileEntry
 
     start = f"{folder}/" if folder else ""
@@ -118,8 +119,20 @@ def _leaves(manifest: Manifest, folder: str) -> list[Any]:
         if entry.path.startswith(start)
     ]
     if folder and not leaves:
-        raise NotFoundError(f"There is no folder {folder} in it.", code="folder_not_found")
+        raise _no_folder(dataset, folder, is_file=any(path == folder for path, _ in notes))
     return leaves
+
+
+def _no_folder(dataset: Dataset, folder: str, *, is_file: bool) -> NotFoundError:
+    from periflow_sdk.errors import NotFoundError
+
+    return NotFoundError(
+        f"{folder} in dataset {dataset.name} is a file, and --path names a folder."
+        if is_file
+        else f"There is no folder {folder} in dataset {dataset.name}.",
+        code="folder_not_found",
+        hint=f"pf dataset view {dataset.name}",
+    )
 
 
 def _view_linked(
@@ -134,14 +147,13 @@ def _view_linked(
     from periflow_cli.datasets import amount, count_text
     from periflow_cli.listing import look, look_at_all
     from periflow_cli.section import Files
-    from periflow_sdk.errors import NotFoundError
 
     if whole:
         listing = look_at_all(connection, dataset, folder)
     else:
         listing = look(connection, dataset, folder, as_tree=output.boxes and not as_json)
     if folder and not listing.files:
-        raise NotFoundError(f"There is no folder {folder} in it.", code="folder_not_found")
+        raise _no_folder(dataset, folder, is_file=False)
     if as_json:
         files = [{"path": file.path, "size": file.size} for file in listing.files]
         document = dataset.model_dump(mode="json")

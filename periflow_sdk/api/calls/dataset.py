@@ -14,6 +14,10 @@ class DatasetCalls(Transport):
     def create_dataset(self, project: str, body: m.DatasetCreate) -> m.Dataset:
         return self._post(f"projects/{project}/datasets", m.Dataset, body)
 
+    def check_dataset_name(self, project: str, name: str) -> None:
+        """Refuse a name that a dataset of the organization has; nothing is stored."""
+        self._request("POST", f"projects/{project}/datasets/check-name", json={"name": name})
+
     def check_link(self, project: str, link: m.DatasetLinkCreate) -> m.DatasetPage:
         """The first files behind a link; nothing is stored."""
         return self._post(f"projects/{project}/datasets/check-link", m.DatasetPage, link)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from periflow_sdk.api.models.credential import Revealed
 from periflow_sdk.api.models.wire import Body, Hash, Name, Wire
@@ -18,6 +19,17 @@ _Prefix = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x
 _Url = Annotated[
     str, StringConstraints(max_length=1024, pattern=r"^https?://[^\s/?#@]+(/[^?#\s]*)?$")
 ]
+METADATA_BYTES = 100_000
+"""So long is the metadata of a dataset, as JSON, at the most: every list of datasets has it."""
+
+
+def _short(metadata: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(metadata)) > METADATA_BYTES:
+        raise ValueError(f"metadata has at most {METADATA_BYTES:,} bytes as JSON")
+    return metadata
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_short)]
 
 
 class DatasetLink(Wire):
@@ -45,7 +57,7 @@ class DatasetCreate(Body):
     name: Name
     snapshot_id: str | None = None
     link: DatasetLinkCreate | None = None
-    metadata: dict[str, Any] = {}
+    metadata: Metadata = {}
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -54,11 +66,17 @@ class DatasetCreate(Body):
         return self
 
 
+class DatasetName(Body):
+    """A name that is thought of."""
+
+    name: Name
+
+
 class DatasetUpdate(Body):
     """Another name, other metadata, or of a linked one another credential (id or name)."""
 
     name: Name | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
     credential_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
 
 

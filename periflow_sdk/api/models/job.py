@@ -154,15 +154,25 @@ class PreemptRequest(Body):
     grace_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
 
 
+class JobDataset(Wire):
+    """A dataset of a job file; ``version`` and ``snapshot_id`` are of one that is kept here."""
+
+    name: str
+    version: int | None = None
+    snapshot_id: str | None = None
+
+
 class JobDetail(Job):
     """A job as `pf job view` shows it. ``log_tail`` is filled when the job has failed.
 
     ``steps_not_durable`` counts the steps done since the newest checkpoint that is ready: what a
     node that goes without notice takes with it. ``notice_to_durable_seconds`` is how long the
-    newest emergency checkpoint took from the notice until it was ready.
+    newest emergency checkpoint took from the notice until it was ready. ``datasets`` are what the
+    names in the job file meant when it was submitted.
     """
 
     spec: dict[str, Any]
+    datasets: list[JobDataset] = []
     attempts: list[Attempt]
     nodes: list[NodeState] = []
     events: list[Event]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import ARRAY, Engine, Select, String, bindparam, create_engine, event, func, select
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -84,6 +86,18 @@ def insert(session: Session, table: type[DeclarativeBase]) -> Any:
     from sqlalchemy.dialects import postgresql
 
     return postgresql.insert(table)
+
+
+def texts(session: Session, values: Collection[str]) -> Select[str]:
+    """A query for these texts, for `column.in_(...)`; they are sent as one value.
+
+    PostgreSQL looks through a list of parameters for each row, unless statistics of the table make
+    it use the index.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        each = func.json_each(json.dumps(list(values))).table_valued("value")
+        return select(each.c.value)
+    return select(func.unnest(bindparam(None, list(values), type_=ARRAY(String))))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

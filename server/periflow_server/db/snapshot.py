@@ -6,16 +6,14 @@ refers to one has ``project_id`` and ``snapshot_id``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import TypeVar
 
 from sqlalchemy import (
     BigInteger,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    bindparam,
     exists,
     func,
     select,
@@ -24,10 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_server.db.base import Base, claim, utcnow
-from periflow_server.db.engine import insert
-
-_ROWS_A_STATEMENT = 500
-T = TypeVar("T")
+from periflow_server.db.engine import insert, texts
 
 
 class Chunk(Base):
@@ -75,12 +70,6 @@ class SnapshotChunk(Base):
     chunk_hash: Mapped[str] = mapped_column(primary_key=True)
 
 
-_NAMED = select(Chunk.hash).where(
-    Chunk.project_id == bindparam("project_id"),
-    Chunk.hash.in_(bindparam("names", expanding=True)),
-)
-
-
 def lease_chunks(session: Session, project_id: str, sizes: dict[str, int], until: datetime) -> None:
     """Keep these chunks from being collected until then.
 
@@ -113,11 +102,10 @@ def stored(session: Session, project_id: str) -> tuple[int, int]:
 
 def unknown_chunks(session: Session, project_id: str, hashes: Collection[str]) -> set[str]:
     """Those of the chunks that nobody of the project has named yet."""
-    unknown = set(hashes)
-    for names in _batches(sorted(hashes)):
-        asked = {"project_id": project_id, "names": names}
-        unknown.difference_update(session.scalars(_NAMED, asked))
-    return unknown
+    named = select(Chunk.hash).where(
+        Chunk.project_id == project_id, Chunk.hash.in_(texts(session, hashes))
+    )
+    return set(hashes).difference(session.scalars(named))
 
 
 def shorten_leases(session: Session, project_id: str, until: datetime) -> None:
@@ -168,14 +156,10 @@ def add_snapshot(session: Session, snapshot: Snapshot, chunks: Sequence[str]) ->
             index_elements=["project_id", "id"], set_={"created_at": snapshot.created_at}
         )
     )
-    for names in _batches(sorted(chunks)):
-        rows = [
-            {"project_id": snapshot.project_id, "snapshot_id": snapshot.id, "chunk_hash": name}
-            for name in names
-        ]
-        session.execute(insert(session, SnapshotChunk).values(rows).on_conflict_do_nothing())
-
-
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _ROWS_A_STATEMENT):
-        yield items[start : start + _ROWS_A_STATEMENT]
+    if not chunks:
+        return
+    rows = [
+        {"project_id": snapshot.project_id, "snapshot_id": snapshot.id, "chunk_hash": name}
+        for name in sorted(chunks)
+    ]
+    session.execute(insert(session, SnapshotChunk).on_conflict_do_nothing(), rows)

@@ -64,6 +64,13 @@ def check_link(
     return dataset_link.look(database, vault, settings, access, body)
 
 
+@router.post("/check-name", status_code=204)
+def check_name(access: Write, body: m.DatasetName, database: Db) -> None:
+    """Whether a new dataset may have this name; 409 if one of the organization has it."""
+    with database.read() as session:
+        service.refuse_taken(session, access, body.name)
+
+
 @router.get("")
 def list_datasets(
     access: Read, database: Db, cursor: Cursor = None, limit: Limit = 100

@@ -18,6 +18,7 @@ from periflow_sdk.errors import (
 )
 from periflow_server.db import credential as db
 from periflow_server.db.base import Session, lock, new_id, utcnow
+from periflow_server.db.dataset import linked_with
 from periflow_server.permissions import Action, is_allowed
 from periflow_server.services import audit, credential_use
 from periflow_server.services.access import ProjectAccess, require_own
@@ -186,7 +187,7 @@ def delete(session: Session, access: Access, reference: str, *, force: bool) -> 
     """Delete a credential.
 
     Args:
-        force: Although something uses it, which then fails.
+        force: Although something uses it, which then fails; a dataset is not active any more.
 
     Raises:
         ConflictError: something uses it (``credential_in_use``).
@@ -203,6 +204,8 @@ def delete(session: Session, access: Access, reference: str, *, force: bool) -> 
             data={"used_by": [use.model_dump() for use in uses]},
         )
     _note(session, access, "delete", credential)
+    for dataset, _ in linked_with(session, credential.id):
+        dataset.active = False
     session.delete(credential)
 
 

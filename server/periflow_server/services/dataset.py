@@ -37,12 +37,11 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
         dataset.endpoint_url, dataset.credential_id = body.link.endpoint_url, credential.id
         if dataset.region is None and body.link.cloud == "s3":
             dataset.region = credential.details["aws_default_region"]
-        _refuse_taken(session, access, body.name)
+        refuse_taken(session, access, body.name)
         session.add(dataset)
     else:
         snapshot = hold_snapshot(session, access.project_id, str(body.snapshot_id))
-        way_out = "Choose another name, or add --new-version to `pf dataset upload`."
-        _refuse_taken(session, access, body.name, way_out)
+        refuse_taken(session, access, body.name, is_upload=True)
         session.add(dataset)
         session.flush()
         _add_version(session, access, dataset, snapshot, 1)
@@ -50,20 +49,27 @@ def create_dataset(session: Session, access: ProjectAccess, body: m.DatasetCreat
     return dataset_named(session, access.project_id, dataset.id)
 
 
-def _refuse_taken(
-    session: Session, access: ProjectAccess, name: str, way_out: str = "Choose another name."
+def refuse_taken(
+    session: Session, access: ProjectAccess, name: str, *, is_upload: bool = False
 ) -> None:
     """Refuse a name that a dataset of the organization has.
+
+    Args:
+        is_upload: It could become a version of the one that has the name.
 
     Raises:
         ConflictError: ``dataset_exists``.
     """
-    if db.is_name_taken(session, access.organization_id, name):
-        raise ConflictError(
-            f"A dataset named {name} exists already in this organization.",
-            code="dataset_exists",
-            hint=way_out,
-        )
+    if not db.is_name_taken(session, access.organization_id, name):
+        return
+    row = db.find_dataset(session, access.project_id, name) if is_upload else None
+    raise ConflictError(
+        f"A dataset named {name} exists already in this organization.",
+        code="dataset_exists",
+        hint="Choose another name, or add --new-version to `pf dataset upload`."
+        if row is not None and row[0].credential_id is None
+        else "Choose another name.",
+    )
 
 
 def datasets(
@@ -103,7 +109,7 @@ def update(session: Session, access: ProjectAccess, name: str, body: m.DatasetUp
     """
     dataset = lock(session, find_own(session, access, name))
     if body.name is not None and body.name != dataset.name:
-        _refuse_taken(session, access, body.name)
+        refuse_taken(session, access, body.name)
         dataset.name = body.name
     if body.metadata is not None:
         dataset.details = body.metadata
@@ -112,7 +118,7 @@ def update(session: Session, access: ProjectAccess, name: str, body: m.DatasetUp
         credential, _ = find_in(
             session, access.organization_id, access.project_id, body.credential_id
         )
-        dataset.credential_id = credential.id
+        dataset.credential_id, dataset.active = credential.id, True
     session.flush()
     return dataset_named(session, access.project_id, dataset.id)
 

@@ -202,6 +202,7 @@ def detail(session: Session, store: Store, row: JobRow) -> m.JobDetail:
     return m.JobDetail(
         **_fields(row),
         spec=job.spec,
+        datasets=[_dataset(mount) for mount in job.datasets],
         config=job.config,
         attempts=[m.Attempt.model_validate(one) for one in attempts_of(session, job.id)],
         nodes=_nodes(session, job),
@@ -211,6 +212,12 @@ def detail(session: Session, store: Store, row: JobRow) -> m.JobDetail:
         **durability(session, job),
         system=_system(session, job),
     )
+
+
+def _dataset(mount: dict[str, Any]) -> m.JobDataset:
+    snapshot_id = mount.get("snapshot_id")
+    version = mount.get("version") if snapshot_id is not None else None
+    return m.JobDataset(name=mount["name"], version=version, snapshot_id=snapshot_id)
 
 
 def _nodes(session: Session, job: Job) -> list[m.NodeState]:

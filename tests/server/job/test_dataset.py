@@ -69,6 +69,8 @@ def test_job_reads_the_version_it_was_submitted_with(desk: Any, chunks: Any) -> 
         api = desk.agent(submitted).api
         (mount,) = api.assignment().data
         assert (mount.version, mount.snapshot_id) == (version, snapshot)
+        (shown,) = desk.api.job(desk.project, submitted.id).datasets
+        assert (shown.name, shown.version, shown.snapshot_id) == ("digits", version, snapshot)
         access = api.dataset_access("digits")
         assert (access.snapshot_id, access.dataset.version) == (snapshot, version)
         assert access.dataset.name == "numbers" and access.secret is None and access.link is None
