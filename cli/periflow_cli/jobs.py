@@ -31,6 +31,8 @@ LIST_COLUMNS = (
 )
 SPARE_COLUMNS = ("Device", "Created by", "Data", "VM", "Device Cnt", "Start")
 CHECKPOINT_SPARE_COLUMNS = ("Job", "Created at", "Status")
+_OF_CHECKPOINTS = ("checkpoint", "retention")
+"""Kinds of events that come with every checkpoint."""
 _LONGEST = 10
 """Rows of checkpoints that a person is shown among the rest of a job."""
 
@@ -127,7 +129,7 @@ def _show_events(output: Output, job: JobDetail) -> None:
             local_time(each.time),
             _text(each.attempt),
             each.kind,
-            each.message if not before else f"{each.message} {before} were before it.",
+            each.message if not before else f"{each.message} {_before(before)}.",
         )
         for each, before in events
     ]
@@ -135,15 +137,24 @@ def _show_events(output: Output, job: JobDetail) -> None:
 
 
 def _folded(events: Sequence[Event]) -> list[tuple[Event, int]]:
-    """The events, of many checkpoints in a row the last alone, with how many were before it."""
+    """The events, of many checkpoints in a row the last alone, with how many were before it.
+
+    Those that retention rules remove meanwhile do not end the row; of them, too, the last is shown.
+    """
     folded: list[tuple[Event, int]] = []
-    for _, group in groupby(events, key=lambda each: (each.kind, each.attempt)):
+    for _, group in groupby(events, key=_sort):
         run = list(group)
-        if run[0].kind == "checkpoint" and len(run) > _LONGEST:
-            folded.append((run[-1], len(run) - 1))
+        if run[0].kind in _OF_CHECKPOINTS and len(run) > _LONGEST:
+            lasts = {each.kind: each for each in run}
+            shown = [each for each in run if each is lasts[each.kind]]
+            folded += [(last, sum(e.kind == last.kind for e in run) - 1) for last in shown]
         else:
             folded += [(each, 0) for each in run]
     return folded
+
+
+def _sort(event: Event) -> tuple[str, int | None]:
+    return _OF_CHECKPOINTS[0] if event.kind in _OF_CHECKPOINTS else event.kind, event.attempt
 
 
 def _show_attempts(output: Output, job: JobDetail) -> None:
@@ -181,6 +192,7 @@ def _overview(job: JobDetail, *, relative: bool) -> list[tuple[str, str]]:
         ("Duration", duration(job.started_at, job.finished_at)),
         ("Progress", _steps(job)),
         *_durability(job),
+        *_retention(job),
     ]
     if job.status == "failed":
         pairs += [("Error", job.reason or "-"), ("Exit code", _text(job.exit_code))]
@@ -198,6 +210,17 @@ def _durability(job: JobDetail) -> list[tuple[str, str]]:
         seconds = f"{job.notice_to_durable_seconds:.1f} s"
         pairs.append(("Last emergency", f"durable {seconds} after the notice"))
     return pairs
+
+
+def _retention(job: JobDetail) -> list[tuple[str, str]]:
+    from periflow_sdk.api.jobfile import Retention
+
+    rules = job.spec.get("retention")
+    return [("Retention", str(Retention.model_validate(rules)))] if rules else []
+
+
+def _before(count: int) -> str:
+    return "1 was before it" if count == 1 else f"{count} were before it"
 
 
 def _steps(job: Job) -> str:

@@ -41,6 +41,12 @@ job_setting:
 checkpoint:
   output_checkpoint_dir: /checkpoint
 
+# Every checkpoint is kept. To have old ones removed by themselves, all but what a rule keeps:
+# retention:
+#   keep_last: 5
+#   keep_every: 1000  # steps
+#   keep_best: {{metric: val_loss, mode: min, count: 3}}
+
 # Metrics go to PeriFlow by themselves. To have them elsewhere as well:
 # plugin:
 #   tensorboard: true

@@ -44,6 +44,7 @@ WandbName = Annotated[
     str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")
 ]
 _CREDENTIAL_KEYS = AliasChoices("credential_id", "credential")
+_Count = Annotated[int, Field(ge=1, lt=2**63)]
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 
 
@@ -151,6 +152,30 @@ class Restart(_Section):
     backoff_seconds: Annotated[float, Field(ge=0)] = 5
 
 
+class BestCheckpoints(_Section):
+    """The ``count`` checkpoints at whose step the metric was lowest (or highest)."""
+
+    metric: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    mode: Literal["min", "max"]
+    count: _Count = 1
+
+
+class Retention(_Section):
+    """Which checkpoints stay: those that any of the rules keeps."""
+
+    keep_last: _Count = 5
+    keep_every: _Count | None = None
+    keep_best: BestCheckpoints | None = None
+
+    def __str__(self) -> str:
+        rules = [f"keep_last {self.keep_last}"]
+        if self.keep_every is not None:
+            rules.append(f"keep_every {self.keep_every}")
+        if (best := self.keep_best) is not None:
+            rules.append(f"keep_best {best.count} by {best.mode} {best.metric}")
+        return ", ".join(rules)
+
+
 class JobSpec(_Section):
     """A job file. ``data`` may be one section or a list; it is a list from here on."""
 
@@ -165,6 +190,7 @@ class JobSpec(_Section):
     plugin: Plugin = Plugin()
     env: Variables = {}
     restart: Restart = Restart()
+    retention: Retention | None = None
 
     def credential_sections(self) -> list[tuple[CredentialPurpose, CredentialSection]]:
         """The sections that name a credential, each with the type of credential it needs."""

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 _Path = tuple[str | int, ...]
 
-_NOT_YET: dict[_Path, str] = {
-    ("retention",): "retention rules are not available yet: every checkpoint is kept",
-}
 _TEXT_TABLES: tuple[_Path, ...] = (("env",), ("job_setting", "docker", "env_var"))
 # What people type for a key: the keys it may stand for, the likeliest first.
 _SLIPS: dict[str, tuple[str, ...]] = {
@@ -30,6 +27,10 @@ _SLIPS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("dataset", "datasets"), ("data",)),
     **dict.fromkeys(("machine", "instance"), ("vm",)),
     **dict.fromkeys(("workdir", "work_dir"), ("workspace",)),
+    **dict.fromkeys(("save_top_k", "top_k"), ("count", "keep_best")),
+    **dict.fromkeys(("save_total_limit", "max_to_keep"), ("keep_last",)),
+    **dict.fromkeys(("keep_period", "every_n_steps"), ("keep_every",)),
+    "monitor": ("metric",),
 }
 _WANTED = {
     "string_type": "text",
@@ -117,10 +118,7 @@ class _Document:
             raise self._error(1, 1, "a section contains itself") from None
 
     def refuse_what_is_planned(self) -> None:
-        """Raise for keys that will mean something in a later release."""
-        for path, sentence in _NOT_YET.items():
-            if (key := self._key(path)) is not None:
-                raise self._error_at(key, sentence)
+        """Raise for what will mean something in a later release."""
         if _dig(self.values, ("job_setting", "type")) == "predefined":
             raise self._error_at(
                 self._value(("job_setting", "type")),

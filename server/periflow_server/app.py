@@ -23,6 +23,7 @@ from periflow_server.db.schema import prepare_schema
 from periflow_server.mailer import Mailer
 from periflow_server.middleware import RequestMiddleware
 from periflow_server.notifier import Notifier
+from periflow_server.pruner import Pruner
 from periflow_server.repetition import RepeatMiddleware
 from periflow_server.routes import invite
 from periflow_server.routes.outgoing import Turnstile
@@ -112,12 +113,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     collector.start()
     notifier = Notifier(state.database, state.settings)
     notifier.start()
+    pruner = Pruner(state.database)
+    pruner.start()
     state.mailer.start()
     try:
         yield
     finally:
         state.closing.set()
         state.mailer.stop()
+        pruner.stop()
         notifier.stop()
         collector.stop()
         scheduler.stop()

@@ -164,6 +164,31 @@ def test_missing_vm_has_a_code_of_its_own() -> None:
         (PLAIN + "env:\n  A: [1]\n", 10, 6, "env.A must be text, not a list"),
         (PLAIN.replace("type: custom", "type: custum"), 5, 9, "should be 'custom'"),
         (PLAIN + "restart:\n  on: [preemptd]\n", 10, 8, "'preempted' or 'node-lost'"),
+        (PLAIN + "retention: 5\n", 9, 12, "retention must be a section of keys and values"),
+        (PLAIN + "retention:\n  keep_last: 0\n", 10, 14, "greater than or equal to 1"),
+        (PLAIN + "retention:\n  keep_last: true\n", 10, 14, "a whole number, not true"),
+        (PLAIN + "retention:\n  keep_lst: 3\n", 10, 3, "did you mean 'keep_last'?"),
+        (PLAIN + "retention:\n  save_total_limit: 3\n", 10, 3, "did you mean 'keep_last'?"),
+        (PLAIN + "keep_last: 3\n", 9, 1, "it belongs in retention"),
+        (PLAIN + "retention:\n  keep_best: loss\n", 10, 14, "a section of keys and values"),
+        (
+            PLAIN + "retention:\n  keep_best:\n    monitor: loss\n",
+            11,
+            5,
+            "unknown key 'monitor' in retention.keep_best; did you mean 'metric'?",
+        ),
+        (
+            PLAIN + "retention:\n  keep_best:\n    metric: loss\n",
+            10,
+            3,
+            "'mode' is missing in retention.keep_best",
+        ),
+        (
+            PLAIN + "retention:\n  keep_best: {metric: loss, mode: least}\n",
+            10,
+            35,
+            "'min' or 'max'",
+        ),
         (PLAIN + "a: b: c\n", 9, 5, "this is not YAML"),
         (PLAIN + "foo: [\n", 10, 1, "this is not YAML"),
         ("\tname: x\n", 1, 1, "this is not YAML"),
@@ -183,7 +208,6 @@ def test_complaint_has_its_place_and_the_right_word(text, line, column, words) -
     ("text", "words"),
     [
         (PLAIN.replace("custom", "predefined"), "predefined jobs are not available; use custom"),
-        (PLAIN + "retention:\n  keep_last: 3\n", "not available yet"),
     ],
 )
 def test_what_is_not_built_is_refused_and_not_ignored(text: str, words: str) -> None:
@@ -198,6 +222,24 @@ def test_streamed_dataset_needs_no_path_and_a_copied_one_does() -> None:
         ("copy", "/i"),
     ]
     assert "data.mount_path is missing" in _complaint(PLAIN + "data:\n  name: d\n").message
+
+
+@pytest.mark.parametrize(
+    ("section", "meant"),
+    [
+        ("", None),
+        ("retention:\n", None),
+        ("retention: {}\n", "keep_last 5"),
+        ("retention: {keep_every: 100}\n", "keep_last 5, keep_every 100"),
+        (
+            "retention:\n  keep_last: 2\n  keep_best: {metric: acc, mode: max}\n",
+            "keep_last 2, keep_best 1 by max acc",
+        ),
+    ],
+)
+def test_retention_is_nothing_unless_it_is_asked_for(section: str, meant: str | None) -> None:
+    rules = parse_job_text(PLAIN + section, "job.yml").retention
+    assert (rules and str(rules)) == meant
 
 
 def test_two_datasets_at_one_path_are_refused_with_the_place_of_the_second() -> None:

@@ -63,12 +63,19 @@ def test_column_of_sentences_folds_before_others_go(monkeypatch) -> None:
 def test_job_with_very_many_checkpoints_is_still_read_at_a_glance(monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    show_job(Output(), _job_with_checkpoints(300))
+    job = _job_with_checkpoints(300)
+    gone = "The checkpoint of step {} was removed: keep_last 10."
+    for step in range(1, 290):
+        event = job.events[-1].model_copy(update={"kind": "retention"})
+        event.message = gone.format(step)
+        job.events.insert(2 * step + 10, event)
+    show_job(Output(), job)
     shown = capsys.readouterr()
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.out).splitlines()
     assert len(lines) < 60 and max(map(len, lines)) <= 60
     text = " ".join(" ".join(lines).split())
     assert "step 300 is ready. 299 were before it." in text
+    assert f"{gone.format(289)} 288 were before it." in text
     assert "The command runs." in text and " 291 " in text and " 290 " not in text
     assert "pf checkpoint list --job 1" in shown.err
 

@@ -114,6 +114,7 @@ def submit(
     shell: m.ShellEnvironment | None = None,
     restart: dict[str, Any] | None = None,
     plugin: dict[str, Any] | None = None,
+    retention: dict[str, Any] | None = None,
 ) -> m.Job:
     """Create a job that runs a command with this test's Python."""
     spec: dict[str, Any] = {
@@ -128,6 +129,8 @@ def submit(
         spec["data"] = data
     elif data:
         spec["data"] = [{"name": data.name, "mount_path": "/workspace/data"}]
+    if retention is not None:
+        spec["retention"] = retention
     if restart is not None:
         spec["restart"] = restart
     if restored:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Select, UniqueConstraint, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    Select,
+    UniqueConstraint,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from periflow_sdk.api.models import TERMINAL_STATUSES
@@ -16,7 +26,8 @@ class Checkpoint(Base):
     """What one `upload_checkpoint` produced.
 
     ``duplicate_of`` names the checkpoint of the same job, step and content that came first; a
-    duplicate is kept only so that its agent's retries are answered.
+    duplicate is kept only so that its agent's retries are answered. So is one that the job's
+    retention rules have removed: with ``removed_at`` nobody finds it, and it holds no snapshot.
     """
 
     __tablename__ = "checkpoints"
@@ -41,6 +52,7 @@ class Checkpoint(Base):
     duplicate_of: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 CheckpointRow = tuple[Checkpoint, int]
@@ -93,12 +105,13 @@ def newest_ready(session: Session, job_id: str) -> Checkpoint | None:
     return next(iter(ready_of(session, job_id, limit=1)), None)
 
 
-def ready_of(session: Session, job_id: str, *, limit: int) -> list[Checkpoint]:
+def ready_of(session: Session, job_id: str, *, limit: int | None = None) -> list[Checkpoint]:
     """The checkpoints that an attempt of the job may start from, the best first."""
     query = select(Checkpoint).where(
         Checkpoint.job_id == job_id,
         Checkpoint.status == "ready",
         Checkpoint.duplicate_of.is_(None),
+        Checkpoint.removed_at.is_(None),
     )
     query = query.order_by(Checkpoint.attempt_number.desc(), Checkpoint.step.desc())
     return list(session.scalars(query.order_by(Checkpoint.created_at.desc()).limit(limit)))
@@ -130,6 +143,22 @@ def jobs_given(session: Session, *, job_id: str, checkpoint_id: str | None = Non
     return list(session.scalars(query.order_by(Job.number)))
 
 
+def given_to_jobs(session: Session, job_id: str) -> set[str]:
+    """The checkpoints of a job that job files of others name as input, ended or not."""
+    given = select(Checkpoint.id).where(Checkpoint.job_id == job_id)
+    query = select(Job.input_checkpoint_id).where(
+        Job.input_checkpoint_id.in_(given), Job.deleted_at.is_(None)
+    )
+    return {each for each in session.scalars(query) if each is not None}
+
+
+def retire(session: Session, checkpoint: Checkpoint, now: datetime) -> None:
+    """From now on nobody finds the checkpoint, and its files go with the next collection."""
+    checkpoint.removed_at = now
+    same = or_(Checkpoint.id == checkpoint.id, Checkpoint.duplicate_of == checkpoint.id)
+    session.execute(update(Checkpoint).where(same).values(snapshot_id=None))
+
+
 def upload_of(session: Session, attempt_id: str, upload_id: str) -> Checkpoint | None:
     """The checkpoint that an agent knows by its own id."""
     query = select(Checkpoint).where(
@@ -158,6 +187,7 @@ def _shown(project_id: str) -> Select[Checkpoint, int]:
         .where(
             Checkpoint.project_id == project_id,
             Checkpoint.duplicate_of.is_(None),
+            Checkpoint.removed_at.is_(None),
             Job.deleted_at.is_(None),
         )
     )

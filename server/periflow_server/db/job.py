@@ -24,6 +24,7 @@ class Job(Base):
     ``{"name", "snapshot_id", "mount_path", "dataset_id", "version"}``; of a linked one
     ``snapshot_id`` is None. ``eligible_at`` holds a restart back for a while.
     ``run_id`` is the attached run's own name for itself, None for a job that was submitted.
+    ``retention_due_at``: from then on its retention rules have something to look at.
     With ``deleted_at`` nobody finds it: what it had is removed in the background.
     """
 
@@ -34,6 +35,7 @@ class Job(Base):
         Index(None, "project_id", "name"),
         Index(None, "status", "created_at"),
         Index(None, "deleted_at"),
+        Index(None, "retention_due_at"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
@@ -64,6 +66,7 @@ class Job(Base):
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    retention_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 _UNLISTED = [
@@ -164,6 +167,19 @@ def locked_job(session: Session, job_id: str) -> Job | None:
     """The job, once nobody else changes it; with it, its attempts and nodes are ours."""
     query = select(Job).where(Job.id == job_id).with_for_update(key_share=True)
     return session.scalars(query.execution_options(populate_existing=True)).first()
+
+
+def note_due(session: Session, job_id: str) -> None:
+    """Something has changed that the job's retention rules look at, if it has any."""
+    job = session.get_one(Job, job_id)
+    if job.spec.get("retention") is not None:
+        job.retention_due_at = utcnow()
+
+
+def due_for_retention(session: Session, now: datetime, *, limit: int) -> list[Job]:
+    """The jobs whose checkpoints are to be looked at, the longest due first."""
+    query = select(Job).where(Job.retention_due_at <= now).order_by(Job.retention_due_at)
+    return list(session.scalars(query.limit(limit)))
 
 
 def active_jobs(session: Session) -> list[Job]:

@@ -179,6 +179,30 @@ def chunk_heads(session: Session, series_id: int, *, extremes: bool = False) -> 
     return [ChunkHead(*row) for row in rows]
 
 
+def numbers_around(
+    session: Session, job_id: str, name: str, *, attempt: int, step: int
+) -> list[tuple[int, bytes, bytes]]:
+    """The chunks of an attempt that may have a step of a metric: rank, steps and values.
+
+    They come in the order in which they were written.
+    """
+    query = (
+        select(MetricSeries.rank, MetricChunk.steps, MetricChunk.values)
+        .join(MetricChunk, MetricChunk.series_id == MetricSeries.id)
+        .where(
+            MetricSeries.job_id == job_id,
+            MetricSeries.name == name,
+            MetricSeries.kind == "number",
+            MetricSeries.rank >= 0,
+            MetricChunk.attempt == attempt,
+            MetricChunk.min_step <= step,
+            MetricChunk.max_step >= step,
+        )
+        .order_by(MetricChunk.id)
+    )
+    return [(row[0], row[1], row[2]) for row in session.execute(query)]
+
+
 def chunk_columns(session: Session, series_id: int, first_id: int) -> dict[int, Columns]:
     """Steps, times and values of a series' chunks from ``first_id`` on, by chunk."""
     query = select(MetricChunk.id, MetricChunk.steps, MetricChunk.times, MetricChunk.values)

@@ -9,7 +9,7 @@ from periflow_server.db import job as db
 from periflow_server.db.attempt import Attempt, Node, attempts_of, newest_attempt, nodes_of
 from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job, JobRow
+from periflow_server.db.job import Job, JobRow, note_due
 from periflow_server.db.user import User
 from periflow_server.services import attempt as attempts
 from periflow_server.services import job as jobs
@@ -66,6 +66,7 @@ def finish_late(session: Session, identity: AttemptIdentity) -> None:
     """What an ended attempt had left is here."""
     job, attempt, _ = attempts.of_agent(session, identity)
     revoke_job_tokens(session, attempt.id)
+    note_due(session, job.id)
     message = f"What attempt {attempt.number} had left was sent."
     add_event(session, job.id, "sync", message, attempt=attempt.number)
 

@@ -19,7 +19,7 @@ from periflow_server.db.attempt import (
 from periflow_server.db.base import Session, utcnow
 from periflow_server.db.checkpoint import newest_ready
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job, locked_job
+from periflow_server.db.job import Job, locked_job, note_due
 from periflow_server.services.announcement import note_change
 from periflow_server.services.token import AttemptIdentity, revoke_job_tokens
 
@@ -192,6 +192,7 @@ def _end(
     attempt.reason = reason
     attempt.exit_code = exit_code
     attempt.finished_at = utcnow()
+    note_due(session, attempt.job_id)
     revoke_job_tokens(session, attempt.id)
 
 

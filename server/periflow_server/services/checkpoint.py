@@ -12,7 +12,7 @@ from periflow_server.db.base import Session, lock, utcnow
 from periflow_server.db.checkpoint import Checkpoint, CheckpointRow
 from periflow_server.db.deletion import remove_checkpoint
 from periflow_server.db.event import add_event
-from periflow_server.db.job import Job
+from periflow_server.db.job import Job, note_due
 from periflow_server.db.project import Project
 from periflow_server.db.user import User
 from periflow_server.permissions import Action
@@ -79,6 +79,7 @@ def settle(session: Session, checkpoint: Checkpoint, body: m.CheckpointCommit) -
     checkpoint.snapshot_id, checkpoint.size = snapshot.id, snapshot.size
     checkpoint.status, checkpoint.reason = "ready", None
     checkpoint.finished_at = utcnow()
+    note_due(session, checkpoint.job_id)
     if original is None:
         message = f"The checkpoint of step {checkpoint.step} is ready."
         add_event(session, checkpoint.job_id, "checkpoint", message, attempt=attempt)

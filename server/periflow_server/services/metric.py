@@ -135,6 +135,23 @@ def mean(
     return points if max_points is None else downsample(points, max_points)
 
 
+def value_at(session: Session, job_id: str, name: str, *, attempt: int, step: int) -> float | None:
+    """What an attempt reported of a metric at a step: the mean of the last words of its ranks.
+
+    Returns:
+        None if no rank has reported a number of this name there.
+    """
+    last: dict[int, float] = {}
+    around = db.numbers_around(session, job_id, name, attempt=attempt, step=step)
+    for rank, steps, values in around:
+        points = unpack("number", steps, b"", values)
+        assert isinstance(points.values, array)
+        for each, value in zip(points.steps, points.values, strict=True):
+            if each == step:
+                last[rank] = value
+    return sum(last.values()) / len(last) if last else None
+
+
 def _count(session: Session, row: MetricSeries, restarts: dict[_Writer, int]) -> int:
     """How many points of a series are shown."""
     parts = _visible(db.chunk_heads(session, row.id), restarts)
