@@ -111,6 +111,9 @@ class Emergency:
         """Do what is to be done now."""
         now = time.time()
         if now >= self._kill_at():
+            if not self._state.terminated_at:
+                # Also what is only killed was ended by the notice, and is no failure of its own.
+                self._note_ending("there was no time left", now)
             self._training.kill()
         elif self._state.terminated_at:
             self._training.terminate()
@@ -199,14 +202,17 @@ class Emergency:
         return now - self._done_since > _FAREWELL_SECONDS
 
     def _terminate(self, reason: str, now: float) -> None:
-        with self._memory.lock:
-            self._state.terminated_at = now
-            self._state.ending = reason
-        self._memory.save()
+        self._note_ending(reason, now)
         if self._round is None:
             words = [(word.DEADLINE, int(self._state.deadline * 1000)), (word.STOP, 1)]
             write_control(self._run_dir, words)
         self._training.terminate()
+
+    def _note_ending(self, reason: str, now: float) -> None:
+        with self._memory.lock:
+            self._state.terminated_at = now
+            self._state.ending = reason
+        self._memory.save()
 
     def _kill_at(self) -> float:
         if self._round is None or not self._state.terminated_at:

@@ -90,10 +90,10 @@ def _preemption(state: State, end: Exit, progress: Mapping[int, RankProgress]) -
     is_complete = any(0 < rank.total <= rank.finished for rank in ranks)
     if not state.terminated_at or (end.exit_code == 0 and is_complete):
         return None
-    if state.round is None:
+    if state.round is None and not state.ending:
         return "the node was taken and the command was ended"
     if committed:
-        return f"the node was taken after step {state.round['step']}: {state.ending}"
+        return f"the node was taken after step {step}: {state.ending}"
     return f"the node was taken; there is no emergency save: {state.ending}"
 
 

@@ -7,10 +7,18 @@ import re
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from warm_python import warm_python
+
+from periflow_sdk.agent.decider import NodeDecider
+from periflow_sdk.agent.emergency import Emergency
+from periflow_sdk.agent.ending import finish_report
+from periflow_sdk.agent.folder import NodeFolder
+from periflow_sdk.agent.state import StateFile
+from periflow_sdk.agent.training import Exit
 
 TRAINING = Path(__file__).with_name("training.py")
 ENDED = ("success", "failed", "stopped")
@@ -158,6 +166,19 @@ def test_grace_that_is_too_short_leaves_the_last_checkpoint_standing(begin, clie
     assert time.monotonic() - begun < 30
     assert attempt.status == "preempted" and "no emergency save" in attempt.reason, job.story()
     assert emergency_steps(job) == []
+
+
+def test_agent_that_looks_only_when_the_time_is_over_still_says_why_it_killed(tmp_path):
+    memory, killed = StateFile(tmp_path / "state.json"), []
+    memory.state.run_dir = str(tmp_path)
+    training = SimpleNamespace(terminate=lambda: None, kill=lambda: killed.append(True))
+    folder = NodeFolder.open(tmp_path)
+    emergency = Emergency(folder, memory, training, lambda *_: None, NodeDecider())
+    emergency.hear("preempt", time.time(), time.time() - 1)
+    emergency.tend()
+    report = finish_report(folder, memory.state, Exit(None, signal.SIGKILL), {})
+    assert killed and report.outcome == "preempted"
+    assert "no emergency save: there was no time left" in report.reason
 
 
 def test_rank_that_is_killed_during_the_round_aborts_it(begin, client, until):
