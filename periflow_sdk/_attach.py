@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ._boot import boot_id
 from ._console import say
 from ._shared_memory import own_folder
 from .environment import (
@@ -161,7 +162,7 @@ def _run_id(environment: AttachEnvironment) -> str:
     global _count
     _count += 1
     process = os.getppid() if environment.is_launched else os.getpid()
-    parts = [os.getuid(), process, _start_ticks(process), _boot_id(), environment.launch, _count]
+    parts = [os.getuid(), process, _start_ticks(process), boot_id(), environment.launch, _count]
     text = "\0".join(map(str, parts))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -172,13 +173,6 @@ def _start_ticks(pid: int) -> str:
         return fields[19]
     except (OSError, IndexError):
         return str(time.time_ns()) if pid == os.getpid() else ""
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def _lock(path: Path) -> int:

@@ -14,6 +14,7 @@ import httpx
 from periflow_cli.arrival import GATHERING, held, move_in, refuse_taken
 from periflow_cli.connection import Connection
 from periflow_cli.transfer import Bar
+from periflow_sdk._boot import boot_id
 from periflow_sdk.api.models import Dataset, DatasetFile, DatasetSource
 from periflow_sdk.data.signed import EXPIRED, condition, refuse_another
 from periflow_sdk.errors import PeriFlowError
@@ -26,7 +27,6 @@ _TRIES = 8
 """Without a single byte in between."""
 _WORTH_KEEPING_BYTES = 1 << 20
 """What has arrived of a larger file is kept when the process is killed."""
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Fetch:
@@ -104,7 +104,7 @@ class Fetch:
             self._log.open("a" if has_log else "w", encoding="utf-8", buffering=1) as log,
         ):
             if not has_log:
-                log.write(f"{_boot()}\n")
+                log.write(f"{boot_id()}\n")
             running: set[Future[DatasetFile]] = set()
             try:
                 for files in self._batches(bar):
@@ -223,7 +223,7 @@ class Fetch:
             boot, *lines = self._log.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError):
             return False
-        if boot != _boot():
+        if boot != boot_id():
             return False
         for line in lines:
             etag, _, path = line.partition(" ")
@@ -250,11 +250,3 @@ class Fetch:
         else:
             self._part.replace(self._target)
         self._log.unlink(missing_ok=True)
-
-
-def _boot() -> str:
-    """Of the system: another one after a restart; empty where there is none."""
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return ""

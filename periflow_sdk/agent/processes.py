@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from periflow_sdk._boot import boot_id
+
 if TYPE_CHECKING:
     import psutil
 
@@ -71,11 +73,6 @@ def is_running(identity: dict[str, float | str]) -> bool:
         and int(fields[19]) == int(identity["start_ticks"])
         and identity["boot_id"] == boot_id()
     )
-
-
-def boot_id() -> str:
-    """Which start of this machine this is."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _is_bubblewrap(process: psutil.Process) -> bool:

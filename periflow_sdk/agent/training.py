@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from periflow_sdk._boot import boot_id
 from periflow_sdk.agent.folder import NodeFolder, read_json, try_lock, write_json
-from periflow_sdk.agent.processes import ProcessTree, boot_id, is_running
+from periflow_sdk.agent.processes import ProcessTree, is_running
 from periflow_sdk.data.pin import open_shared
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from functools import cache as cached
 from pathlib import Path
 
+from periflow_sdk._boot import boot_id
 from periflow_sdk.data.pin import Pins, is_at
 from periflow_sdk.data.unit import (
     ABOUT,
@@ -38,7 +39,6 @@ from periflow_sdk.data.unit import (
 )
 from periflow_sdk.environment import cache_environment
 from periflow_sdk.errors import PeriFlowError
-from periflow_sdk.snapshots.boot import boot_id
 
 _LOW_WATER = 0.95
 _FULL = (errno.ENOSPC, errno.EDQUOT)

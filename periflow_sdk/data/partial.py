@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
-from periflow_sdk.snapshots.boot import boot_id
+from periflow_sdk._boot import boot_id
 from periflow_sdk.snapshots.store import write_all
 
 

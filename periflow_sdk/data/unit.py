@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from periflow_sdk.snapshots.boot import boot_id
+from periflow_sdk._boot import boot_id
 
 LOCK, SIZE, ABOUT = ".lock", ".size", ".about"
 

@@ -17,8 +17,8 @@ from types import TracebackType
 
 from blake3 import blake3
 
+from periflow_sdk._boot import boot_id
 from periflow_sdk.errors import PeriFlowError, UsageError
-from periflow_sdk.snapshots.boot import boot_id
 from periflow_sdk.snapshots.chunkread import Write
 from periflow_sdk.snapshots.manifest import DirEntry, LinkEntry, Manifest
 from periflow_sdk.snapshots.store import clone_range, read_all, write_all
