@@ -18,7 +18,7 @@ from periflow_sdk.errors import ApiError, UsageError
 from periflow_server.bucket.sigv4 import google_signer
 from periflow_server.db.base import utcnow
 from periflow_server.storage.fault import fault
-from periflow_server.storage.store import Method, SignedUrl
+from periflow_server.storage.store import ANSWER_SECONDS, Method, SignedUrl
 from periflow_server.verification.gcs import account_of, sign_in
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class GcsBucket:
         self._uploads = f"{endpoint}/upload/storage/v1/b/{quote(name, safe='')}/o"
         self._public = public
         self._signer = google_signer(str(account.signer_email), account.signer.sign)
-        self._http = httpx.Client(timeout=httpx.Timeout(60, connect=5))
+        self._http = httpx.Client(timeout=httpx.Timeout(ANSWER_SECONDS, connect=5))
         self._lock = threading.Lock()
         self._token = ""
         self._token_until = 0.0
@@ -137,13 +137,13 @@ class GcsBucket:
             FileNotFoundError: there is no such object.
             StoreError: there was none, or it says no.
         """
+        deadline = time.monotonic() + ANSWER_SECONDS
         for number in range(_TRIES):
-            last = number + 1 == _TRIES
             try:
                 headers = {"Authorization": f"Bearer {self._current_token(renew=number > 0)}"}
                 answer = self._http.request(method, url, headers=headers, **options)
             except httpx.TransportError:
-                if last:
+                if number + 1 == _TRIES or time.monotonic() > deadline:
                     raise fault(self._address, 0, "") from None
             else:
                 if answer.is_success:
@@ -152,7 +152,7 @@ class GcsBucket:
                     raise FileNotFoundError(url)
                 passing = answer.status_code in _PASSING
                 stale = answer.status_code == 401 and number == 0
-                if last or not (passing or stale):
+                if number + 1 == _TRIES or not (passing or stale):
                     raise fault(self._address, answer.status_code, "")
             time.sleep(0.1 * 2**number if number else 0)
         raise AssertionError("the last try returns or raises")

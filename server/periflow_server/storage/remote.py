@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from periflow_server.storage.fault import StoreError, code_of, fault, status_of
-from periflow_server.storage.store import Method, SignedUrl
+from periflow_server.storage.store import ANSWER_SECONDS, Method, SignedUrl
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, S3Store
@@ -27,11 +27,11 @@ def options(url: str | None) -> dict[str, Any]:
     """How a store is reached; in clear text only if its address says so."""
     return {
         "client_options": {
-            "timeout": "60s",
+            "timeout": f"{ANSWER_SECONDS}s",
             "connect_timeout": "5s",
             "allow_http": (url or "").startswith("http://"),
         },
-        "retry_config": {"max_retries": 6, "retry_timeout": timedelta(seconds=60)},
+        "retry_config": {"max_retries": 6, "retry_timeout": timedelta(seconds=ANSWER_SECONDS)},
     }
 
 

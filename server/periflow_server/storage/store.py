@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 Method = Literal["GET", "PUT"]
+ANSWER_SECONDS = 20
+"""How long a store may take to answer, tries included. Clients wait for the server for thirty: they
+shall hear that it is the store which does not answer."""
 
 
 @dataclass(frozen=True)
