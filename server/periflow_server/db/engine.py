@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Engine, Select, String, bindparam, create_engine, event, func, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Engine,
+    Select,
+    String,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -98,6 +110,22 @@ def texts(session: Session, values: Collection[str]) -> Select[str]:
         each = func.json_each(json.dumps(list(values))).table_valued("value")
         return select(each.c.value)
     return select(func.unnest(bindparam(None, list(values), type_=ARRAY(String))))
+
+
+def numbered(session: Session, values: Mapping[str, int]) -> Select[str, int]:
+    """A query for these texts and the number of each, for an INSERT of them in their order.
+
+    They are sent as one value or two, however many: rows beside a statement take PostgreSQL a
+    message each.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        each = func.json_each(json.dumps(list(values.items()))).table_valued("value")
+        value = each.c.value
+        query = select(func.json_extract(value, "$[0]"), func.json_extract(value, "$[1]"))
+        return query.where(text("true"))  # else ON CONFLICT would be read as a part of a join
+    names = bindparam(None, list(values), type_=ARRAY(String))
+    numbers = bindparam(None, list(values.values()), type_=ARRAY(BigInteger))
+    return select(func.unnest(names), func.unnest(numbers))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

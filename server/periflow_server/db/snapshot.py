@@ -16,13 +16,15 @@ from sqlalchemy import (
     Index,
     exists,
     func,
+    literal,
     select,
+    text,
     update,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from periflow_server.db.base import Base, claim, utcnow
-from periflow_server.db.engine import insert, texts
+from periflow_server.db.base import Base, UtcDateTime, claim, utcnow
+from periflow_server.db.engine import insert, numbered, texts
 
 
 class Chunk(Base):
@@ -78,18 +80,16 @@ def lease_chunks(session: Session, project_id: str, sizes: dict[str, int], until
     """
     if not sizes:  # a folder of empty files; without rows the statement would still insert one
         return
-    statement = insert(session, Chunk)
-    # Rows beside the statement, not in it: it is the same one for any number of them, made once.
     # In one order everywhere: two uploads of the same chunks must not wait for each other.
+    rows = numbered(session, dict(sorted(sizes.items())))
+    rows = rows.add_columns(literal(project_id), literal(until, UtcDateTime))
+    columns = ["hash", "size", "project_id", "leased_until"]
+    statement = insert(session, Chunk).from_select(columns, rows)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=["project_id", "hash"],
             set_={"leased_until": statement.excluded.leased_until},
-        ),
-        [
-            {"project_id": project_id, "hash": name, "size": size, "leased_until": until}
-            for name, size in sorted(sizes.items())
-        ],
+        )
     )
 
 
@@ -158,8 +158,8 @@ def add_snapshot(session: Session, snapshot: Snapshot, chunks: Sequence[str]) ->
     )
     if not chunks:
         return
-    rows = [
-        {"project_id": snapshot.project_id, "snapshot_id": snapshot.id, "chunk_hash": name}
-        for name in sorted(chunks)
-    ]
-    session.execute(insert(session, SnapshotChunk).on_conflict_do_nothing(), rows)
+    rows = texts(session, sorted(chunks))
+    rows = rows.add_columns(literal(snapshot.project_id), literal(snapshot.id)).where(text("true"))
+    columns = ["chunk_hash", "project_id", "snapshot_id"]
+    statement = insert(session, SnapshotChunk).from_select(columns, rows)
+    session.execute(statement.on_conflict_do_nothing())
