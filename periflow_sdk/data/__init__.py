@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from periflow_sdk._lazy import lazy
+
 if TYPE_CHECKING:
     from periflow_sdk.data.dataset import Dataset
     from periflow_sdk.data.sampler import ResumableRandomSampler, ResumableSequentialSampler
@@ -17,20 +19,15 @@ __all__ = [
     "stream",
 ]
 
-_HOMES = {
-    "DataFile": "source",
-    "Dataset": "dataset",
-    "ResumableRandomSampler": "sampler",
-    "ResumableSequentialSampler": "sampler",
-    "Stream": "streaming",
-    "stream": "streaming",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Imported when asked for: each process that reads a bucket has a helper that starts from here.
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+# Each process that reads a bucket has a helper that starts from here.
+__getattr__ = lazy(
+    __name__,
+    {
+        "DataFile": "source",
+        "Dataset": "dataset",
+        "ResumableRandomSampler": "sampler",
+        "ResumableSequentialSampler": "sampler",
+        "Stream": "streaming",
+        "stream": "streaming",
+    },
+)

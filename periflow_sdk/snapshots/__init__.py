@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from periflow_sdk._lazy import lazy
+
 if TYPE_CHECKING:
     from periflow_sdk.snapshots.download import download_snapshot, read_manifest
     from periflow_sdk.snapshots.ignore import IgnoreRules, LeftOut
@@ -25,24 +27,19 @@ __all__ = [
     "upload_folder",
 ]
 
-_HOMES = {
-    "IgnoreRules": "ignore",
-    "LeftOut": "ignore",
-    "Manifest": "manifest",
-    "Plan": "scan",
-    "Progress": "progress",
-    "download_snapshot": "download",
-    "plan_folder": "scan",
-    "read_manifest": "download",
-    "upload_files": "upload",
-    "upload_folder": "upload",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Imported when asked for: hashing, HTTP and pathspec would burden whoever needs one name.
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+# Hashing, HTTP and pathspec would burden whoever needs one name.
+__getattr__ = lazy(
+    __name__,
+    {
+        "IgnoreRules": "ignore",
+        "LeftOut": "ignore",
+        "Manifest": "manifest",
+        "Plan": "scan",
+        "Progress": "progress",
+        "download_snapshot": "download",
+        "plan_folder": "scan",
+        "read_manifest": "download",
+        "upload_files": "upload",
+        "upload_folder": "upload",
+    },
+)
