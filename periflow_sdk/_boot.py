@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 
@@ -15,3 +16,11 @@ def boot_id() -> str:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return "unknown"
+
+
+@cache
+def started_at() -> float:
+    """When the machine was started, in unix seconds; 0 where that is not known."""
+    if boot_id() == "unknown":
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -116,7 +116,7 @@ class Bundles:
                 file.truncate(size)
             temporary.rename(target)
 
-        return self._cache.obtain(self._key(bundle), _NAME, size, fill)
+        return self._cache.obtain(self._key(bundle), _NAME, size, fill, is_sparse=True)
 
     def _size(self, bundle: int) -> int:
         first, end = self._bounds[bundle], self._bounds[bundle + 1]
@@ -130,7 +130,7 @@ class Bundles:
             if found is not None:
                 maps.move_to_end(bundle)
                 return found
-            path = self._cache.find(self._key(bundle), _NAME, self._size(bundle))
+            path = self._cache.find(self._key(bundle), _NAME, self._size(bundle), is_sparse=True)
             descriptor = open_shared(path) if path is not None else None
             if descriptor is None:
                 return None

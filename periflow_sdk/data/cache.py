@@ -9,8 +9,9 @@
     <folder>/added                bytes since the units were counted, as text; locked while changed
 
 What a killed fetch leaves beside ``<name>`` is used by the next one. Nobody waits for the disk:
-what a crash of the machine cut short is found by its size, and fetched again. Over the limit, units
-go that were asked for the longest ago, but none that a process uses (see :mod:`.pin`).
+what a crash of the machine cut short is found by its size and its holes, and fetched again. Over
+the limit, units go that were asked for the longest ago, but none that a process uses (see
+:mod:`.pin`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from periflow_sdk.data.unit import (
     Unit,
     children,
     delete,
+    is_whole_file,
     is_whole_folder,
     measure,
     remove,
@@ -57,21 +59,25 @@ class Cache:
         self.folder = folder
         self._capacity = capacity_bytes
 
-    def find(self, key: str, name: str, size: int = 0) -> Path | None:
+    def find(self, key: str, name: str, size: int = 0, *, is_sparse: bool = False) -> Path | None:
         """The unit if it is there, pinned for this process and marked as just used.
 
         Args:
             size: The bytes that a file has to have; 0 for any.
+            is_sparse: Holes of a file are meant: who reads it knows what is in it.
         """
         place = f"{self._place(key)}/{name}"
         try:
             status = os.stat(place)  # noqa: PTH116 - many are asked for that are not there
+            path = Path(place)
+            is_whole = (
+                is_whole_folder(path)
+                if stat.S_ISDIR(status.st_mode)
+                else is_whole_file(place, status, size, is_sparse=is_sparse)
+            )
         except OSError:
             return None
-        path = Path(place)
-        if not (
-            is_whole_folder(path) if stat.S_ISDIR(status.st_mode) else size in (0, status.st_size)
-        ):
+        if not is_whole:
             return None
         if not _pins.hold(path):
             return None
@@ -80,7 +86,14 @@ class Cache:
         return path
 
     def obtain(
-        self, key: str, name: str, size: int, fill: Callable[[Path], None], about: str = ""
+        self,
+        key: str,
+        name: str,
+        size: int,
+        fill: Callable[[Path], None],
+        about: str = "",
+        *,
+        is_sparse: bool = False,
     ) -> Path:
         """The unit, fetched by one process or thread while the others that ask for it wait.
 
@@ -90,17 +103,18 @@ class Cache:
             size: Its bytes.
             fill: Makes the path it is given appear, whole; may leave parts beside it if it fails.
             about: What a folder is, for people.
+            is_sparse: See :meth:`find`.
 
         Raises:
             PeriFlowError: it is larger than the cache (``cache_too_small``), the disk is full
                 (``disk_full``), or what ``fill`` raises.
         """
-        while (path := self.find(key, name, size)) is None:
+        while (path := self.find(key, name, size, is_sparse=is_sparse)) is None:
             folder = self._unit(key)
             with _disk_errors(folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(folder / LOCK) as is_ours:
-                if not is_ours or self.find(key, name, size):
+                if not is_ours or self.find(key, name, size, is_sparse=is_sparse):
                     continue
                 self._make_room(size, folder)
                 with _disk_errors(folder):

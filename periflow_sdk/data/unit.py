@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from periflow_sdk._boot import boot_id
+from periflow_sdk._boot import boot_id, started_at
 
 LOCK, SIZE, ABOUT = ".lock", ".size", ".about"
 
@@ -94,18 +94,28 @@ def _folder_size(folder: Path, tree: Path) -> int:
     if not tree.name.startswith("."):
         with suppress(OSError, ValueError):
             return int((folder / SIZE).read_text().split()[0])
-    return sum(_sizes(tree, on_disk=True))
+    return sum(status.st_blocks * 512 for _, status in _files(tree))
 
 
-def _sizes(tree: Path, *, on_disk: bool = False) -> Iterator[int]:
-    """The bytes of every file in a folder, or of what the file system takes for them."""
+def _files(tree: Path) -> Iterator[tuple[str, os.stat_result]]:
     for top, _, names in os.walk(tree):
         for name in names:
-            status = os.lstat(f"{top}/{name}")
-            if on_disk:
-                yield status.st_blocks * 512
-            elif stat.S_ISREG(status.st_mode):
-                yield status.st_size
+            path = f"{top}/{name}"
+            yield path, os.lstat(path)
+
+
+def is_whole_file(path: str, status: os.stat_result, size: int, *, is_sparse: bool) -> bool:
+    """Whether all bytes are there; who then touches the file has this asked once after each start.
+
+    Args:
+        size: The bytes that it has to have; 0 for any.
+        is_sparse: Holes are meant.
+    """
+    if size and status.st_size != size:
+        return False
+    if status.st_mtime >= started_at():
+        return True
+    return status.st_size > 0 and (is_sparse or not _has_hole(path, status.st_size))
 
 
 def is_whole_folder(tree: Path) -> bool:
@@ -115,12 +125,33 @@ def is_whole_folder(tree: Path) -> bool:
         size, *boot = record.read_text().split()
         if boot == [boot_id()]:
             return True
-        if sum(_sizes(tree)) != int(size):
+        total = 0
+        for path, status in _files(tree):
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_size
+                if _has_hole(path, status.st_size):
+                    return False
+        if total != int(size):
             return False
         record.write_text(f"{size} {boot_id()}")
     except (OSError, ValueError):
         return False
     return True
+
+
+def _has_hole(path: str, size: int) -> bool:
+    """Whether a part of the file was never written: a size that was set in advance outlives a
+    crash of the machine, the bytes that were on their way do not.
+    """
+    if not size:
+        return False
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_HOLE) < size
+    except OSError:
+        return False  # this file system cannot tell
+    finally:
+        os.close(descriptor)
 
 
 def children(folder: Path) -> list[Path]:

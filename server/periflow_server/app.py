@@ -1,10 +1,10 @@
 """The control plane as an ASGI application.
 
 A module of ``routes/`` has a ``router``; name it in ``_ROUTES``. What routes and threads share is
-on ``app.state``: ``settings``, ``database``, ``store``, ``vault``, ``turnstile`` (what asks other
-services passes it), ``wake`` (an Event the scheduler waits on: set it when there is work), ``tidy``
-(the same for the collector) and ``closing`` (an Event: set when the server ends; long waits
-return).
+on ``app.state``: ``settings``, ``database``, ``store``, ``vault``, ``turnstile`` and
+``store_turnstile`` (what asks other services or the store passes it), ``wake`` (an Event the
+scheduler waits on: set it when there is work), ``tidy`` (the same for the collector) and
+``closing`` (an Event: set when the server ends; long waits return).
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.store = store
     app.state.vault = Vault.of(settings)
     app.state.mailer = Mailer(database, settings, app.state.vault)
-    app.state.turnstile = Turnstile()
+    app.state.turnstile = Turnstile.of_services()
+    app.state.store_turnstile = Turnstile.of_store()
     app.state.wake = threading.Event()
     app.state.tidy = threading.Event()
     app.state.closing = threading.Event()

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from periflow_server.problems import problem
-from periflow_server.repetition import DISK_FULL
+from periflow_server.repetition import BEYOND, DISK_FULL
 
 MIB = 1 << 20
 _BODY_LIMIT = 2 * MIB
@@ -52,7 +52,7 @@ class RequestMiddleware:
         try:
             await self._app(scope, _bounded(scope, receive), send_with_id)
         except Exception as error:
-            logger.exception("Request %s %s %s failed", request_id, scope["method"], scope["path"])
+            logger.exception("Request %s %s %r failed", request_id, scope["method"], scope["path"])
             if started:
                 raise
             await _apology(error, request_id)(scope, receive, send_with_id)
@@ -67,6 +67,8 @@ def _apology(error: BaseException, request_id: str) -> Response:
             hint="Make room where it keeps its data (`df -h`), then run it again.",
             request_id=request_id,
         )
+    if _is_beyond(error):
+        return problem(422, "invalid_request", BEYOND, request_id=request_id)
     return problem(
         500,
         "server_error",
@@ -84,6 +86,15 @@ def _is_full(error: BaseException | None) -> bool:
             or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             or getattr(error, "sqlstate", None) == DISK_FULL
         ):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _is_beyond(error: BaseException | None) -> bool:
+    """Whether SQLite was given what it cannot keep; PostgreSQL says so itself."""
+    while error is not None:
+        if isinstance(error, OverflowError | UnicodeEncodeError):
             return True
         error = error.__cause__
     return False

@@ -148,13 +148,18 @@ def refuse_private(url: str) -> None:
 
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet, in whatever form it is written."""
+    ip = _ip(address)
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def _ip(address: str) -> _Address:
     ip: _Address = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         ip = inner or ip
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return ip
 
 
 class _Network(httpcore.SyncBackend):
@@ -253,11 +258,7 @@ def _public_addresses(host: str, port: int) -> list[str]:
     found = _addresses(host, port)
     # One private address among public ones is a trick, not a mistake.
     if not all(is_public(address) for address in found):
-        raise NotSentError(
-            f"The address {host} is private: this server does not call into its own network.",
-            code="address_refused",
-            hint="Give one that everybody can reach.",
-        )
+        raise _refused(host, "private: this server does not call into its own network")
     return found
 
 
@@ -266,7 +267,19 @@ def _addresses(host: str, port: int) -> list[str]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise NotSentError(f"the host {host} is not known") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    # Nobody's service is there, but what tells a machine in a cloud its keys.
+    if any(_ip(address).is_link_local for address in addresses):
+        raise _refused(host, "link-local")
+    return addresses
+
+
+def _refused(host: str, why: str) -> NotSentError:
+    return NotSentError(
+        f"The address {host} is {why}.",
+        code="address_refused",
+        hint="Give one that everybody can reach.",
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -26,6 +26,7 @@ _LOST_RACES = frozenset(
         "40P01",  # a deadlock
     }
 )
+BEYOND = "A number or a text of this request is outside of what can be kept."
 DISK_FULL = "53100"
 _UNAVAILABLE = frozenset({"08", "53", "55", "57"})
 
@@ -102,8 +103,7 @@ async def _refuse(error: Exception, scope: Scope, receive: Receive, send: Send) 
     state = _state(error)
     request_id = scope.get("request_id")
     if isinstance(error, DataError):
-        detail = "A number or a text of this request is outside of what can be kept."
-        answer = problem(422, "invalid_request", detail, request_id=request_id)
+        answer = problem(422, "invalid_request", BEYOND, request_id=request_id)
     elif state != DISK_FULL and (
         isinstance(error, TimeoutError) or state == "" or (state or "")[:2] in _UNAVAILABLE
     ):

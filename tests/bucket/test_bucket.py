@@ -255,6 +255,9 @@ def test_endpoint_in_the_servers_own_network_is_refused(endpoint: Endpoint) -> N
     place, settings = s3_at("https://unused.example", endpoint_url=endpoint.url)
     assert fault(place, settings) == "address_refused"
     assert endpoint.asked == []
+    metadata = dataclasses.replace(place, endpoint_url="http://169.254.169.254")
+    lenient = settings.model_copy(update={"private_addresses": True})
+    assert fault(metadata, lenient) == "address_refused"
     unencrypted = dataclasses.replace(place, endpoint_url="http://1.1.1.1")
     assert fault(unencrypted, settings) == "invalid_endpoint"
     for url in ("http://", "https://user:pass@host", "ftp://host"):

@@ -110,17 +110,30 @@ def test_what_a_crash_of_the_machine_cut_short_is_fetched_again(tmp_path: Path) 
     os.truncate(file, 0)
     assert cache.find("aa-file", "file", SIZE) is None
     assert cache.obtain("aa-file", "file", SIZE, filler()).stat().st_size == SIZE
+    # Those whose size was set in advance keep it, and have a hole where bytes were on their way.
+    for damaged in (SIZE, 0):
+        os.truncate(file, 0)
+        os.truncate(file, damaged)
+        os.utime(file, (1, 1))
+        assert cache.find("aa-file", "file", damaged) is None
+        assert cache.find("aa-file", "file", damaged, is_sparse=True) == (file if damaged else None)
+        os.utime(file, (1, 1))
+        assert cache.obtain("aa-file", "file", damaged, filler()).read_bytes().strip(b"\0")
+    os.utime(file, (1, 1))
+    assert cache.find("aa-file", "file", SIZE) == file
     record = tree.parent / ".size"
     record.write_text(f"{2 * SIZE} an-earlier-start-of-the-machine")
     assert cache.obtain("bb-tree", "tree", 2 * SIZE, fill_folder) == tree
     assert fetched == ["tree"]
-    for damage in (f"{2 * SIZE} an-earlier-start-of-the-machine", ""):
-        os.truncate(tree / "deep/b", 10)
+    earlier = f"{2 * SIZE} an-earlier-start-of-the-machine"
+    for size, damage in ((10, earlier), (10, ""), (SIZE, earlier)):
+        os.truncate(tree / "deep/b", 0)
+        os.truncate(tree / "deep/b", size)
         record.write_text(damage)
         assert cache.find("bb-tree", "tree") is None
         assert cache.obtain("bb-tree", "tree", 2 * SIZE, fill_folder) == tree
-        assert (tree / "deep/b").stat().st_size == SIZE
-    assert fetched == ["tree"] * 3
+        assert (tree / "deep/b").read_bytes() == b"x" * SIZE
+    assert fetched == ["tree"] * 4
 
 
 HOLDING = """

@@ -112,6 +112,23 @@ def test_new_version_is_what_the_name_means_and_the_old_ones_stay(
     assert caught.value.code == "dataset_version_not_found"
 
 
+def test_metadata_that_no_list_could_show_is_refused(server: ServerProcess, chunks: Any) -> None:
+    client = server.client()
+    snapshot = chunks.snapshot(client)
+    deep = "[" * 300 + "]" * 300
+    for number, value in enumerate((deep, "NaN", '"\\ud800"')):
+        answer = httpx.post(
+            f"{server.url}/api/v1/projects/{client.project}/datasets",
+            content=f'{{"name":"n{number}","snapshot_id":"{snapshot.id}","metadata":{{"a":{value}}}}}',
+            headers={
+                "Authorization": f"Bearer {client.session.access_token}",
+                "Content-Type": "application/json",
+            },
+        )
+        assert (answer.status_code, answer.json()["data"]["field"]) == (422, "metadata")
+    assert client.datasets(client.project) == []
+
+
 def test_dataset_gets_another_name_and_other_metadata(server: ServerProcess, chunks: Any) -> None:
     client = server.client()
     for name in ("old", "taken"):

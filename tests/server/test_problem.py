@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
+from periflow_sdk.api import models as m
 from periflow_server.middleware import RequestMiddleware
 from periflow_server.repetition import RepeatMiddleware
 
@@ -122,3 +123,16 @@ def test_full_disk_of_the_server_is_told_although_its_log_has_no_room(disk: str)
     inner = RepeatMiddleware(app) if disk == "postgresql" else app
     answer = TestClient(RequestMiddleware(inner)).get("/api/v1/users/me")
     check(answer, 507, "server_disk_full")
+
+
+@pytest.mark.parametrize("list_", ["jobs?cursor", "datasets/named/versions?cursor", "jobs?since"])
+def test_number_and_moment_that_no_database_has_are_refused(
+    server: ServerProcess, chunks: Any, list_: str
+) -> None:
+    client = server.client()
+    body = m.DatasetCreate(name="named", snapshot_id=chunks.snapshot(client).id)
+    client.create_dataset(client.project, body)
+    headers = {"Authorization": f"Bearer {client.session.access_token}"}
+    for text in ("9" * 30, "²", "0001-01-01T00:00:00%2B14:00"):
+        url = f"{server.url}/api/v1/projects/{client.project}/{list_}={text}"
+        check(httpx.get(url, headers=headers), 422, "invalid_request")

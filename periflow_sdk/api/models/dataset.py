@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -23,13 +24,32 @@ METADATA_BYTES = 100_000
 """So long is the metadata of a dataset, as JSON, at the most: every list of datasets has it."""
 
 
-def _short(metadata: dict[str, Any]) -> dict[str, Any]:
+_METADATA_DEPTH = 100
+
+
+def _plain(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata that every list can show: an answer that cannot be written shows no dataset."""
+    level: list[Any] = [metadata]
+    for _ in range(_METADATA_DEPTH):
+        level = [part for value in level for part in _parts(value)]
+    if level:
+        raise ValueError(f"metadata has at most {_METADATA_DEPTH} levels")
+    try:
+        json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise ValueError("metadata has a number or a text that is none in JSON") from None
     if len(json.dumps(metadata)) > METADATA_BYTES:
         raise ValueError(f"metadata has at most {METADATA_BYTES:,} bytes as JSON")
     return metadata
 
 
-Metadata = Annotated[dict[str, Any], AfterValidator(_short)]
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+Metadata = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
 class DatasetLink(Wire):

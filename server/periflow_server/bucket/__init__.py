@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["Place", "open_bucket"]
 
 
-def open_bucket(place: Place, settings: Settings) -> LinkedBucket:
+def open_bucket(place: Place, settings: Settings, *, to_sign: bool = False) -> LinkedBucket:
     """The bucket of a link; nobody is asked anything yet.
+
+    Args:
+        to_sign: It will be asked nothing, so where its address leads is not looked up.
 
     Raises:
         InvalidRequestError: the address of the service cannot be one (``invalid_endpoint``), or
             is a private one (``address_refused``).
     """
     if place.endpoint_url:
-        check_endpoint(place.endpoint_url, private=settings.private_addresses)
+        check_endpoint(place.endpoint_url, private=settings.private_addresses, looks_up=not to_sign)
     return LinkedBucket(_cloud_bucket(place, settings), place.base)
 
 

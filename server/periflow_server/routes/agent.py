@@ -17,6 +17,7 @@ from periflow_server.routes.dependencies import (
     Db,
     RawBody,
 )
+from periflow_server.routes.outgoing import StoreTurn
 from periflow_server.services import agent as service
 from periflow_server.services import (
     attached,
@@ -163,6 +164,7 @@ def report_parts(
     database: Db,
     store: CurrentStore,
     settings: CurrentSettings,
+    turn: StoreTurn,
 ) -> m.PartStates:
     """Say what a node of several has of checkpoints; those that are whole are joined."""
     with database.write() as session:

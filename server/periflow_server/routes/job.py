@@ -19,6 +19,7 @@ from periflow_server.routes.dependencies import (
     Page,
     project_access,
 )
+from periflow_server.routes.outgoing import StoreTurn
 from periflow_server.services import attached
 from periflow_server.services import job as service
 from periflow_server.services.access import ProjectAccess, require_own
@@ -91,6 +92,7 @@ def job(
     job: str,
     database: Db,
     store: CurrentStore,
+    turn: StoreTurn,
 ) -> m.JobDetail:
     """One job by number, name, id, unique id prefix or ``latest``."""
     with database.read() as session:

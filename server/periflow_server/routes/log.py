@@ -43,7 +43,8 @@ async def job_log(
     """
     deadline = time.monotonic() + min(wait, _LONGEST_WAIT_SECONDS)
     while True:
-        page = await run_in_threadpool(_read, database, store, access, job, cursor, limit, tail)
+        async with request.app.state.store_turnstile.turn():
+            page = await run_in_threadpool(_read, database, store, access, job, cursor, limit, tail)
         if page.lines or page.complete or time.monotonic() >= deadline:
             return page
         if request.app.state.closing.is_set() or await request.is_disconnected():

@@ -37,9 +37,9 @@ def metric_series(
     job: str,
     database: Db,
     name: Annotated[str, Query(min_length=1, max_length=256)],
-    rank: Annotated[int, Query(ge=-(1 << 20))] = 0,
-    max_points: Annotated[int | None, Query(ge=2)] = None,
-    last: Annotated[int | None, Query(ge=1)] = None,
+    rank: Annotated[int, Query(ge=-(1 << 20), lt=1 << 20)] = 0,
+    max_points: Annotated[int | None, Query(ge=2, lt=1 << 31)] = None,
+    last: Annotated[int | None, Query(ge=1, lt=1 << 31)] = None,
     mean: bool = False,
 ) -> Response:
     """One metric of one rank, or the ``mean`` of all ranks at each step.

@@ -19,6 +19,7 @@ from periflow_server.routes.dependencies import (
     Throttle,
     project_access,
 )
+from periflow_server.routes.outgoing import Turn
 from periflow_server.services import notification as service
 from periflow_server.services.access import ProjectAccess
 from periflow_server.services.throttle import Limited
@@ -36,6 +37,7 @@ def create_notification(
     body: Annotated[m.NotificationCreate, Body()],
     once: Once,
     settings: CurrentSettings,
+    turn: Turn,
 ) -> Response:
     """Add a rule; a webhook's secret is asked for afterwards."""
     if isinstance(body, m.WebhookNotificationCreate):

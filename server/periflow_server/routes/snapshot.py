@@ -17,6 +17,7 @@ from periflow_server.routes.dependencies import (
     RawBody,
     project_access,
 )
+from periflow_server.routes.outgoing import StoreTurn
 from periflow_server.services import chunk, quota, snapshot
 from periflow_server.services.access import ProjectAccess
 
@@ -31,6 +32,7 @@ def missing_chunks(
     store: CurrentStore,
     settings: CurrentSettings,
     base_url: BaseUrl,
+    turn: StoreTurn,
 ) -> m.ChunkLocations:
     """Where to PUT the chunks that the store lacks; leases all that are named."""
     door = chunk.ChunkDoor(store, settings, base_url)
@@ -45,6 +47,7 @@ def chunk_sources(
     store: CurrentStore,
     settings: CurrentSettings,
     base_url: BaseUrl,
+    turn: StoreTurn,
 ) -> m.ChunkLocations:
     """Where to GET chunks."""
     door = chunk.ChunkDoor(store, settings, base_url)
@@ -82,6 +85,7 @@ def commit_snapshot(
     database: Db,
     store: CurrentStore,
     settings: CurrentSettings,
+    turn: StoreTurn,
 ) -> m.Snapshot:
     """Publish a manifest (the body); every chunk it names must be there. Idempotent."""
     return snapshot.commit_snapshot(database, store, settings, access.project_id, document)
@@ -105,6 +109,7 @@ def manifest(
     snapshot_id: str,
     database: Db,
     store: CurrentStore,
+    turn: StoreTurn,
 ) -> Response:
     """The manifest, byte for byte as it was committed."""
     document = snapshot.manifest(database, store, access.project_id, snapshot_id)

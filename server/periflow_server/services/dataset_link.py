@@ -109,7 +109,7 @@ def sources(
     with database.write() as session:
         place = place_of(session, vault, access, find(session, access.project_id, name)[0])
     expires_at = utcnow() + timedelta(seconds=settings.url_seconds)
-    urls = open_bucket(place, settings).sign(wanted, expires_at)
+    urls = open_bucket(place, settings, to_sign=True).sign(wanted, expires_at)
     return m.DatasetSources(
         sources=[
             m.DatasetSource(path=path, url=url, expires_at=expires_at)

@@ -182,7 +182,7 @@ def list_jobs(
     limit: int,
 ) -> tuple[list[m.Job], str | None]:
     """A page of the project's jobs that fit, newest first, and the cursor of the next one."""
-    if cursor is not None and not cursor.isdigit():
+    if cursor is not None and not (cursor.isdecimal() and len(cursor) < 10):
         raise InvalidRequestError("This cursor is not one of this list.")
     before = int(cursor) if cursor else None
     rows = db.jobs_of(session, project_id, user_id, chosen, before=before, limit=limit + 1)

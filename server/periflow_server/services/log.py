@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Iterator
 
@@ -19,6 +20,7 @@ from periflow_server.storage.store import Store
 SEAL_BYTES = 256 * 1024
 """So many bytes stay in the database before they become one compressed object."""
 LARGEST_TAIL_BYTES = 8 << 20
+_sealing = threading.BoundedSemaphore(4)
 
 
 def append(session: Session, identity: AttemptIdentity, offset: int, data: bytes) -> int:
@@ -48,9 +50,17 @@ def seal(database: Database, store: Store, identity: AttemptIdentity) -> None:
     """Make one compressed object of the batches in the database, when they have become many.
 
     The object is there before the row that names it, and its name says which bytes it holds: a
-    crash in between, or the same work done twice, loses nothing.
+    crash in between, or the same work done twice, loses nothing. While others wait for the store
+    it is left to the next batch: a store that does not answer shall not take all threads.
     """
-    attempt_id, node = identity.attempt_id, identity.node_rank
+    if _sealing.acquire(blocking=False):
+        try:
+            _seal(database, store, identity.attempt_id, identity.node_rank)
+        finally:
+            _sealing.release()
+
+
+def _seal(database: Database, store: Store, attempt_id: str, node: int) -> None:
     with database.read() as session:
         if db.batched_bytes(session, attempt_id, node) < SEAL_BYTES:
             return

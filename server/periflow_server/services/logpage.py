@@ -22,6 +22,7 @@ from periflow_server.services.text import Line, lines
 from periflow_server.storage.store import Store
 
 _LARGEST_PAGE_BYTES = 4 << 20
+_LONGEST_OUTPUT = 1 << 53
 
 
 @dataclass
@@ -40,9 +41,11 @@ class _Position:
         try:
             attempt, offsets = json.loads(base64.urlsafe_b64decode(cursor + "=="))
             found = {int(node): int(offset) for node, offset in offsets}
-            return cls(int(attempt), found)
-        except (ValueError, TypeError) as error:
-            raise InvalidRequestError("This cursor is not one of a log.") from error
+            if all(0 <= offset < _LONGEST_OUTPUT for offset in found.values()):
+                return cls(int(attempt), found)
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            pass
+        raise InvalidRequestError("This cursor is not one of a log.")
 
 
 class LogReader:

@@ -86,6 +86,8 @@ def _add(batch: Batch, record: dict[str, Any]) -> None:
         config = record["config"]
         if not isinstance(config, dict):
             raise TypeError("config is no object")
+        # Raises for what is nested too deeply to be shown again, as a part of a job.
+        orjson.dumps([[[[config]]]])
         batch.config = {**(batch.config or {}), **config}
 
 

@@ -36,10 +36,16 @@ def commit_snapshot(
         file_count=manifest.file_count,
         created_at=utcnow(),
     )
+    key = manifest_key(project_id, manifest.id)
+    with database.read() as session:
+        was_there = db.find_snapshot(session, project_id, manifest.id) is not None
+    # Not below, where others would wait for the store.
+    store.put_bytes(key, document)
     with database.write() as session:
+        is_gone = was_there and db.hold_snapshot(session, project_id, manifest.id) is None
         db.add_snapshot(session, row, list(sizes))
-        # With the row held: a collector that is at the same snapshot is done before or waits.
-        store.put_bytes(manifest_key(project_id, manifest.id), document)
+        if is_gone:  # A collector took the row, and with it what was just put.
+            store.put_bytes(key, document)
         return m.Snapshot.model_validate(find_snapshot(session, project_id, manifest.id))
 
 

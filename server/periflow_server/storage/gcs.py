@@ -17,7 +17,7 @@ import httpx
 from periflow_sdk.errors import ApiError, UsageError
 from periflow_server.bucket.sigv4 import google_signer
 from periflow_server.db.base import utcnow
-from periflow_server.storage.fault import fault
+from periflow_server.storage.fault import StoreError, fault
 from periflow_server.storage.store import ANSWER_SECONDS, Method, SignedUrl
 from periflow_server.verification.gcs import account_of, sign_in
 
@@ -103,8 +103,12 @@ class GcsBucket:
 
     def delete(self, keys: Collection[str]) -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for _ in pool.map(self._delete, keys):
-                pass
+            try:
+                for _ in pool.map(self._delete, keys):
+                    pass
+            except StoreError:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def sign(
         self, method: Method, key: str, size: int, seconds: int, *, replace: bool

@@ -85,8 +85,12 @@ class RemoteBucket:
             self._call(lambda: obstore.delete(self._store, list(keys)))
             return
         with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
-            for _ in pool.map(self._delete, keys):
-                pass
+            try:
+                for _ in pool.map(self._delete, keys):
+                    pass
+            except StoreError:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def sign(
         self, method: Method, key: str, size: int, seconds: int, *, replace: bool

@@ -70,11 +70,12 @@ def test_torn_lines_are_set_aside_and_told_once(desk: Any) -> None:
             b"\xff\xfe\n",
             b"[1,2]\n",
             b'{"t":"metric","s":"x","w":1,"m":{}}\n',
+            b'{"t":"config","config":{"deep":' + b"[" * 252 + b"]" * 252 + b"}}\n",
             metric(first + 1, loss=2.0),
         )
     assert desk.series(job.number).values == [1.0, 2.0, 1.0, 2.0]
     warnings = [e.message for e in desk.job(job.number).events if e.kind == "warning"]
-    assert warnings == ["4 journal lines could not be read and were set aside."]
+    assert warnings == ["5 journal lines could not be read and were set aside."]
 
 
 @pytest.mark.parametrize("segment", ["../x", "a/b", "", "x" * 65])
