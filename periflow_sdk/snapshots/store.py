@@ -15,7 +15,8 @@ from periflow_sdk.api.models import ChunkLocation
 from periflow_sdk.snapshots.wire import is_loopback
 
 _FICLONERANGE = 0x4020940D
-# To write 1 MiB, Linux looks for free memory in one piece, which can take ten times the write.
+# Linux takes memory for 1 MiB and more from large free blocks. A virtual machine may have lent them
+# to its host, and gets them back at ten times the price of the write.
 _WRITTEN_AT_ONCE = 512 * 1024
 _BLOCK_BYTES = 4096  # what disks and file systems want offsets and lengths to be multiples of
 
