@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -107,8 +108,14 @@ def _with_request(error: e.PeriFlowError) -> str:
 
 
 def _hint(error: e.PeriFlowError) -> str | None:
-    if error.hint is None and isinstance(error, e.LoginRequiredError):
-        return "pf login"
+    if isinstance(error, e.LoginRequiredError):
+        # What is in the variable comes before any login, so that one more would change nothing.
+        if error.code == "login_required" and os.environ.get("PERIFLOW_API_KEY"):
+            return (
+                "PERIFLOW_API_KEY holds no key of this server: set one of `pf key create`, or "
+                "unset it."
+            )
+        return error.hint or "pf login"
     return error.hint
 
 

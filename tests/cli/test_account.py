@@ -141,7 +141,8 @@ def test_api_key_from_the_environment_comes_before_the_session(shell) -> None:
     token = json.loads((shell.home / "session.json").read_text())["local"]["access_token"]
     (shell.home / "session.json").unlink()
     assert shell.json("whoami", PERIFLOW_API_KEY=token)["username"] == "ada"
-    assert shell.run("whoami", PERIFLOW_API_KEY="pf_at_wrong").returncode == 4
+    refused = shell.run("whoami", PERIFLOW_API_KEY="pf_at_wrong")
+    assert refused.returncode == 4 and "PERIFLOW_API_KEY holds no key" in refused.stderr
 
 
 @pytest.mark.parametrize("words", [("job", "list"), ("login", "--username", "a"), ("whoami",)])
