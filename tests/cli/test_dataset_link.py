@@ -16,7 +16,7 @@ from cloud import AZURE_ACCOUNT, AZURE_KEY, S3_KEY, S3_SECRET, Endpoint, fill_az
 from google_store import Google, fill_gcs
 from obstore.store import S3Store
 
-from periflow_cli.fetch import _boot
+from periflow_sdk._boot import boot_id
 
 if TYPE_CHECKING:
     from conftest import Shell
@@ -294,7 +294,7 @@ def test_killed_download_of_a_bucket_goes_on_where_it_was(
         etag = str(obstore.head(store, key)["e_tag"]).strip('"')
         log.append(f"{etag} {key}\n")
     (part / "n/030").write_bytes(b"half")
-    (tmp_path / ".again.part.log").write_text("".join([f"{_boot()}\n", *log]))
+    (tmp_path / ".again.part.log").write_text("".join([f"{boot_id()}\n", *log]))
     changed = b"changed in the bucket"
     obstore.put(store, "n/000", changed)
     done = linker.run("dataset", "download", "resumed", "-d", tmp_path / "again")

@@ -16,6 +16,7 @@ from waiting import wait_until
 from periflow_cli import fetch
 from periflow_cli.arrival import held
 from periflow_cli.transfer import Bar
+from periflow_sdk._boot import boot_id
 from periflow_sdk.api.models import DatasetFile
 from periflow_sdk.errors import PeriFlowError
 
@@ -83,7 +84,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 def write_log(folder: Path, text: str, boot: str | None = None) -> None:
     """What a killed download to ``home`` has noted."""
-    boot = fetch._boot() if boot is None else boot
+    boot = boot_id() if boot is None else boot
     (folder / ".home.part.log").write_text(f"{boot}\n{text}")
 
 
