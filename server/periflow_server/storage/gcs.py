@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -17,7 +16,8 @@ import httpx
 from periflow_sdk.errors import ApiError, UsageError
 from periflow_server.bucket.sigv4 import google_signer
 from periflow_server.db.base import utcnow
-from periflow_server.storage.fault import StoreError, fault
+from periflow_server.storage.deletion import delete_each
+from periflow_server.storage.fault import fault
 from periflow_server.storage.store import ANSWER_SECONDS, Method, SignedUrl
 from periflow_server.verification.gcs import account_of, sign_in
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _TOKEN_SECONDS = 1800  # Google's hold for an hour
 _TRIES = 6
-_AT_ONCE = 16
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -102,13 +101,7 @@ class GcsBucket:
             query["pageToken"] = page["nextPageToken"]
 
     def delete(self, keys: Collection[str]) -> None:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            try:
-                for _ in pool.map(self._delete, keys):
-                    pass
-            except StoreError:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        delete_each(keys, self._delete)
 
     def sign(
         self, method: Method, key: str, size: int, seconds: int, *, replace: bool

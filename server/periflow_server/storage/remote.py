@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from periflow_server.storage.deletion import delete_each
 from periflow_server.storage.fault import StoreError, code_of, fault, status_of
 from periflow_server.storage.store import ANSWER_SECONDS, Method, SignedUrl
 
@@ -18,7 +18,6 @@ T = TypeVar("T")
 Sign = Callable[[Method, str, int, int, bool], SignedUrl]
 """Method, key, size, seconds, and whether a PUT may replace → the address."""
 _MISSING = ("NoSuchBucket", "ContainerNotFound")
-_DELETES_AT_ONCE = 16
 
 logger = logging.getLogger("periflow_server")
 
@@ -84,13 +83,7 @@ class RemoteBucket:
         if self._has_bulk_delete:
             self._call(lambda: obstore.delete(self._store, list(keys)))
             return
-        with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
-            try:
-                for _ in pool.map(self._delete, keys):
-                    pass
-            except StoreError:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        delete_each(keys, self._delete)
 
     def sign(
         self, method: Method, key: str, size: int, seconds: int, *, replace: bool
